@@ -1,0 +1,1 @@
+"""Pure computation: data types, recipes, encoders, kernels. Imports no other room."""

@@ -1,0 +1,241 @@
+"""The embedder contract: a frozen recipe whose `fit` returns an encoder, which yields batches of vectors.
+
+A recipe holds parameters and nothing else; what was learned lives in the encoder. There is no "not fitted yet"
+state, refitting cannot leak old state, and a recipe can be hashed, compared, pickled and written to disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
+
+from embedders.data import Rejected
+from embedders.errors import InputError
+
+Matrix = NDArray[np.float32]
+Similarity = Literal["cosine", "dot", "l2"]
+Origin = Literal["embedded", "folded_in", "isolated", "imputed"]
+D = TypeVar("D")
+D_contra = TypeVar("D_contra", contravariant=True)
+
+EXECUTION: dict[str, Any] = {"execution": True}
+"""Marks a field (`json_schema_extra=EXECUTION`) that changes how a recipe runs, not what it gives; not fingerprinted."""
+
+Threads = Annotated[
+    NonNegativeInt,
+    Field(
+        json_schema_extra=EXECUTION,
+        description="worker threads; 0 takes every core it is given, 1 makes the run reproducible to the byte",
+    ),
+]
+
+
+class Progress(Protocol):
+    """Called with the work done so far, the total, and the unit ("words", "images"); must be cheap and thread-safe."""
+
+    def __call__(self, done: float, total: float, unit: str) -> None: ...
+
+
+def silent(done: float, total: float, unit: str) -> None:
+    """The progress that shows nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """Embeddings. entity: what a row is ("word", "image", "node"). ids: (n,) unique. matrix: (n, dim) float32, finite."""
+
+    entity: str
+    ids: Sequence[str]
+    matrix: Matrix
+
+    def __post_init__(self) -> None:
+        if self.matrix.ndim != 2 or self.matrix.dtype != np.float32:
+            raise InputError(
+                f"Got a {self.matrix.dtype} array of shape {self.matrix.shape}; expected float32 of shape (n, dim)."
+            )
+        if len(self.ids) != len(self.matrix):
+            raise InputError(f"Got {len(self.ids)} ids for {len(self.matrix)} vectors; expected one id a vector.")
+        if not np.isfinite(self.matrix).all():
+            row = int(np.flatnonzero(~np.isfinite(self.matrix).all(axis=1))[0])
+            raise InputError(
+                f"The vector of {self.ids[row]!r} holds NaN or infinity. Lower the learning rate, or check the input."
+            )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """One bounded piece of an encoder's answer.
+
+    Parameters
+    ----------
+    vectors : the rows that were embedded.
+    digests : the content digest of each row; None where a vector depends on the whole dataset.
+    origin : how each row came about; one word for all of them, or one a row.
+    rejected : rows that were asked for and could not be embedded.
+    """
+
+    vectors: Vectors
+    digests: Sequence[str] | None = None
+    origin: Origin | Sequence[Origin] = "embedded"
+    rejected: tuple[Rejected, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Encoder(ABC, Generic[D_contra]):
+    """What `fit` learned. Yields vectors for the rows of a dataset, and saves itself without pickle.
+
+    Parameters
+    ----------
+    recipe : the embedder that made it.
+    mode : how it was made, for the manifest: {"threads": 2, "precision": "fp32", "reproducible": "no"}.
+    """
+
+    recipe: Embedder[Any]
+    mode: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """Numbers in a vector."""
+
+    @property
+    def entity(self) -> str:
+        return self.recipe.entity
+
+    @property
+    def similarity(self) -> Similarity:
+        return self.recipe.similarity
+
+    @abstractmethod
+    def encode(self, data: D_contra, *, progress: Progress = silent) -> Iterator[Batch]:
+        """Vectors of the rows of `data` in bounded batches; with the rejected rows, every id is answered once."""
+
+    def excluded(self, data: D_contra) -> Mapping[str, int]:
+        """How many rows of `data` are left out by rule, by reason; these are not answered by `encode`."""
+        return {}
+
+    @abstractmethod
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """What was learned, by name."""
+
+    def texts(self) -> Mapping[str, Sequence[str]]:
+        """Lists of strings that belong to it (the vocabulary), by name."""
+        return {}
+
+    def save(self, folder: Path) -> None:
+        """Write `encoder.json`, `weights.safetensors` and the string lists into `folder` (made if missing)."""
+        from safetensors.numpy import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(
+            {name: np.ascontiguousarray(array) for name, array in self.arrays().items()}, folder / "weights.safetensors"
+        )
+        for name, strings in self.texts().items():
+            (folder / f"{name}.json").write_text(json.dumps(list(strings), ensure_ascii=False), encoding="utf-8")
+        head = {
+            "format": 1,
+            "kind": self.recipe.kind,
+            "version": self.recipe.version,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "mode": dict(self.mode),
+        }
+        (folder / "encoder.json").write_text(json.dumps(head, indent=1), encoding="utf-8")
+
+
+class Embedder(BaseModel, ABC, Generic[D]):
+    """A recipe: frozen parameters, and `fit`, which turns a dataset into an encoder.
+
+    Class attributes: `kind` equals the entry-point name; `data` is the dataset class it reads; `entity` is what a row
+    of its space is; `version` is raised when the same parameters may give other numbers; `inductive` says that rows
+    can be encoded one by one with a fitted encoder, so that a later run embeds only new and changed rows.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: ClassVar[str]
+    data: ClassVar[type]
+    entity: ClassVar[str]
+    version: ClassVar[int] = 1
+    similarity: ClassVar[Similarity] = "cosine"
+    inductive: ClassVar[bool] = False
+
+    seed: NonNegativeInt = Field(0, description="every random number comes from it")
+
+    @abstractmethod
+    def fit(self, data: D, *, start: Encoder[D] | None = None, progress: Progress = silent) -> Encoder[D]:
+        """Learn from `data`; `start` is a previous or pretrained encoder to go on from."""
+
+    @classmethod
+    @abstractmethod
+    def restore(
+        cls,
+        recipe: Self,
+        arrays: Mapping[str, NDArray[Any]],
+        texts: Mapping[str, Sequence[str]],
+        mode: Mapping[str, Any],
+    ) -> Encoder[D]:
+        """The encoder whose parts `Encoder.save` wrote."""
+
+    @classmethod
+    def load(cls, folder: Path) -> Encoder[D]:
+        """Read an encoder that `Encoder.save` wrote.
+
+        Raises
+        ------
+        InputError : the folder holds no encoder, or one of another kind.
+        """
+        from safetensors.numpy import load_file
+
+        path = Path(folder) / "encoder.json"
+        if not path.is_file():
+            raise InputError(
+                f"Got {str(folder)!r}, which holds no encoder.json; expected a folder that Encoder.save wrote."
+            )
+        head = json.loads(path.read_text(encoding="utf-8"))
+        if head["kind"] != cls.kind or head["version"] != cls.version:
+            raise InputError(
+                f"Got an encoder {head['kind']!r} version {head['version']} in {str(folder)!r}; {cls.__name__} reads {cls.kind!r} version {cls.version}."
+            )
+        texts = {
+            p.stem: json.loads(p.read_text(encoding="utf-8")) for p in sorted(path.parent.glob("*.json")) if p != path
+        }
+        return cls.restore(
+            cls.model_validate(head["recipe"]), load_file(path.parent / "weights.safetensors"), texts, head["mode"]
+        )
+
+    def assets(self) -> Mapping[str, str]:
+        """Digests of files the result depends on (weights), and resolved settings (precision), by name."""
+        return {}
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over kind, class version, parameters (without execution-only ones) and assets."""
+        execution = {
+            name
+            for name, f in type(self).model_fields.items()
+            if isinstance(f.json_schema_extra, dict) and f.json_schema_extra.get("execution")
+        }
+        parameters = self.model_dump(mode="json", exclude=execution)
+        text = json.dumps(
+            [self.kind, self.version, parameters, dict(self.assets())], sort_keys=True, ensure_ascii=False
+        )
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def batches(vectors: Vectors, size: int = 65536) -> Iterator[Batch]:
+    """Cut vectors that are already in memory into batches of at most `size` rows."""
+    for first in range(0, len(vectors), size):
+        rows = slice(first, first + size)
+        yield Batch(Vectors(vectors.entity, vectors.ids[rows], vectors.matrix[rows]))

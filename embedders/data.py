@@ -1,0 +1,123 @@
+"""What an embedder reads: a corpus, images, a graph. Plain frozen values; reading files is `storage.inputs`' work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedders.errors import InputError
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A row that could not be embedded. code: a short stable reason ("broken_image"); message: for people."""
+
+    id: str
+    location: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """Documents as word numbers.
+
+    Parameters
+    ----------
+    words : all distinct words, most frequent first, ties in code-point order.
+    counts : (n_words,) int64, how often each word occurs.
+    tokens : (n_tokens,) int32, rows of `words`, document after document.
+    offsets : (n_documents + 1,) int64; document i is `tokens[offsets[i]:offsets[i + 1]]`.
+    rejected : documents that could not be read (they count at the dataset, not among the words).
+    """
+
+    words: Sequence[str]
+    counts: NDArray[np.int64]
+    tokens: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    rejected: tuple[Rejected, ...] = ()
+
+    @property
+    def ids(self) -> Sequence[str]:
+        return self.words
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Picture files. ids: unique; files: one path an id; digests: SHA-256 (hex) of each file's bytes."""
+
+    ids: Sequence[str]
+    files: Sequence[Path]
+    digests: Sequence[str]
+
+    def __post_init__(self) -> None:
+        if not len(self.ids) == len(self.files) == len(self.digests):
+            raise InputError(
+                f"Got {len(self.ids)} ids, {len(self.files)} files, {len(self.digests)} digests; expected one of each a picture."
+            )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Adjacency in compressed sparse rows (CSR).
+
+    Parameters
+    ----------
+    ids : (n,) unique node names, in order of first appearance, sources before targets.
+    indptr : (n + 1,) int64.
+    indices : (nnz,) int32 neighbours, sorted within each row, no duplicates.
+    weights : (nnz,) float32, positive; None when every edge weighs 1.
+    directed : an undirected graph holds each edge in both rows.
+    """
+
+    ids: Sequence[str]
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.int32]
+    weights: NDArray[np.float32] | None = None
+    directed: bool = False
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def from_edges(
+        cls,
+        ids: Sequence[str],
+        source: NDArray[Any],
+        target: NDArray[Any],
+        weight: NDArray[Any] | None = None,
+        *,
+        directed: bool = False,
+    ) -> Graph:
+        """Build the CSR form from edges given as rows of `ids`.
+
+        Repeated edges become one: their weights are summed; without weights the repeat changes nothing.
+
+        >>> graph = Graph.from_edges(["a", "b", "c"], np.array([0, 0]), np.array([1, 2]))
+        >>> graph.indptr.tolist(), graph.indices.tolist()
+        ([0, 2, 3, 4], [1, 2, 0, 0])
+        """
+        from scipy.sparse import coo_array
+
+        n = len(ids)
+        source, target = np.asarray(source, np.int64), np.asarray(target, np.int64)
+        value = np.ones(len(source), np.float32) if weight is None else np.asarray(weight, np.float32)
+        if not directed:
+            loop = source == target
+            source, target = np.concatenate([source, target[~loop]]), np.concatenate([target, source[~loop]])
+            value = np.concatenate([value, value[~loop]])
+        matrix = coo_array((value, (source, target)), shape=(n, n)).tocsr()
+        matrix.sum_duplicates()
+        weights = None if weight is None else np.ascontiguousarray(matrix.data, np.float32)
+        return cls(ids, matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), weights, directed)

@@ -1,0 +1,1 @@
+"""Compiled loops (numba) over arrays, shared by the embedders."""

@@ -1,0 +1,1 @@
+"""Embedders of words and documents."""
