@@ -215,19 +215,27 @@ class Embedder(BaseModel, ABC, Generic[D]):
             cls.model_validate(head["recipe"]), load_file(path.parent / "weights.safetensors"), texts, head["mode"]
         )
 
+    def located(self, base: Path) -> Self:
+        """The same recipe with its relative file names taken from the folder `base`."""
+        return self
+
     def assets(self) -> Mapping[str, str]:
         """Digests of files the result depends on (weights), and resolved settings (precision), by name."""
         return {}
 
+    @classmethod
+    def execution_only(cls) -> set[str]:
+        """Names of the parameters that change how it runs, not what it gives."""
+        return {
+            name
+            for name, f in cls.model_fields.items()
+            if isinstance(f.json_schema_extra, dict) and f.json_schema_extra.get("execution")
+        }
+
     @property
     def fingerprint(self) -> str:
         """16 hex digits over kind, class version, parameters (without execution-only ones) and assets."""
-        execution = {
-            name
-            for name, f in type(self).model_fields.items()
-            if isinstance(f.json_schema_extra, dict) and f.json_schema_extra.get("execution")
-        }
-        parameters = self.model_dump(mode="json", exclude=execution)
+        parameters = self.model_dump(mode="json", exclude=self.execution_only())
         text = json.dumps(
             [self.kind, self.version, parameters, dict(self.assets())], sort_keys=True, ensure_ascii=False
         )

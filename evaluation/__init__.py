@@ -1,0 +1,1 @@
+"""Scores of vectors: vectors in, numbers out. Imports only the embedders' data types and errors."""

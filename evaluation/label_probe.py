@@ -1,0 +1,114 @@
+"""How well a linear classifier reads labels from vectors: the probe of design.md, section 5."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedders.base import Vectors
+from embedders.errors import InputError
+from evaluation.base import Report, Score, wilson
+from evaluation.matching import Labelled, labelled
+from evaluation.threads import one_thread
+
+FOLDS = 5
+MAX_ITERATIONS = 1000
+
+
+def label_probe(
+    vectors: Vectors, labels: Mapping[str, str], *, trivial: Mapping[str, NDArray[Any]] | None = None
+) -> Report:
+    """Accuracy and macro F1 of logistic regression on the vectors, out of fold.
+
+    StandardScaler, LogisticRegression(C=0.1, max_iter=1000), StratifiedKFold(5, shuffle=True, random_state=0); both
+    numbers are taken from the pooled out-of-fold predictions. The same input gives the same numbers.
+
+    Parameters
+    ----------
+    vectors : n rows; those without a label are left out.
+    labels : the label of each id. Classes of fewer than 5 members are left out and named in the notes.
+    trivial : baselines by name ("pixels", "degrees"), each an (n, d) finite matrix aligned with `vectors.ids`.
+
+    Returns
+    -------
+    Scores `accuracy` (with Wilson's 95 % interval), `macro_f1`, `majority` (share of the largest class), and
+    `accuracy[NAME]` for each baseline. Notes: the counts, `dropped_classes` with their sizes, and
+    `folds_not_converged` where the solver stopped early.
+
+    Raises
+    ------
+    InputError : no id has both a vector and a label; fewer than two classes remain; a baseline has the wrong shape.
+    """
+    found = labelled(vectors, labels)
+    small = found.sizes < FOLDS
+    dropped = {name: int(size) for name, size in zip(found.classes, found.sizes, strict=True) if size < FOLDS}
+    kept = found.keep(~small)
+    if len(kept.classes) < 2:
+        raise InputError(
+            f"Got {len(found.classes)} classes in {len(found.rows)} labelled vectors, {len(kept.classes)} of them with "
+            f"at least {FOLDS} members; expected at least two such classes. Use a coarser label, or label more rows."
+        )
+    baselines = {name: _baseline(name, matrix, len(vectors)) for name, matrix in (trivial or {}).items()}
+
+    guess, unfinished = _out_of_fold(vectors.matrix[kept.rows], kept.codes)
+    hits = int((guess == kept.codes).sum())
+    scores = [
+        Score("accuracy", hits / len(guess), *wilson(hits, len(guess))),
+        Score("macro_f1", _macro_f1(kept, guess)),
+        Score("majority", float(kept.sizes.max() / len(guess))),
+    ]
+    not_converged = {"vectors": unfinished}
+    for name, matrix in baselines.items():
+        guess, not_converged[name] = _out_of_fold(matrix[kept.rows], kept.codes)
+        hits = int((guess == kept.codes).sum())
+        scores.append(Score(f"accuracy[{name}]", hits / len(guess), *wilson(hits, len(guess))))
+    notes = {
+        **kept.notes,
+        "dropped_classes": dropped,
+        "majority_class": kept.classes[int(kept.sizes.argmax())],
+        "baselines": list(baselines),
+    }
+    if any(not_converged.values()):
+        notes["folds_not_converged"] = {name: folds for name, folds in not_converged.items() if folds}
+    return Report(tuple(scores), notes)
+
+
+def _out_of_fold(matrix: NDArray[Any], codes: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+    """The (n,) out-of-fold predictions, and in how many folds the solver stopped before it converged."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    guess = np.empty(len(codes), np.int64)
+    unfinished = 0
+    with one_thread(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for train, test in StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(matrix, codes):
+            model = LogisticRegression(C=0.1, max_iter=MAX_ITERATIONS)
+            probe = make_pipeline(StandardScaler(), model).fit(matrix[train], codes[train])
+            guess[test] = probe.predict(matrix[test])
+            unfinished += int(max(model.n_iter_) >= MAX_ITERATIONS)
+    return guess, unfinished
+
+
+def _macro_f1(kept: Labelled, guess: NDArray[np.int64]) -> float:
+    """The mean over classes of 2 * hits / (members + guesses)."""
+    hits = np.bincount(kept.codes[guess == kept.codes], minlength=len(kept.classes))
+    return float((2 * hits / (kept.sizes + np.bincount(guess, minlength=len(kept.classes)))).mean())
+
+
+def _baseline(name: str, matrix: NDArray[Any], n: int) -> NDArray[Any]:
+    matrix = np.asarray(matrix)
+    if matrix.ndim != 2 or len(matrix) != n or not matrix.shape[1]:
+        raise InputError(
+            f"Got the baseline {name!r} of shape {matrix.shape}; expected ({n}, d), one row for each vector."
+        )
+    if not np.isfinite(matrix).all():
+        raise InputError(f"The baseline {name!r} holds NaN or infinity; expected finite numbers.")
+    return matrix

@@ -1,0 +1,86 @@
+"""The entry point: the commands, and how errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from embedders.errors import PolyvecError
+from flows.cli import ask, look, work
+from flows.cli.common import err
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]}
+)  # fmt: skip
+_debug = False
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"polyvec {version('polyvec')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and Prefect's log.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Text, images and graphs as versioned vectors in Parquet."""
+    global _debug
+    _debug = debug
+    os.environ.setdefault("POLYVEC_DEBUG", "1" if debug else "")
+
+
+for command in (
+    work.init,
+    work.plan,
+    work.run,
+    look.ls,
+    look.show,
+    look.files,
+    look.schema,
+    look.doctor,
+    ask.search,
+    ask.analogy,
+):
+    settings = {"ignore_unknown_options": True} if command is ask.analogy else {}
+    app.command(context_settings=settings)(command)
+
+
+def main() -> None:
+    """Run the command line; exit codes: 0 done, 1 a space failed, 2 bad input or usage, 130 interrupted."""
+    try:
+        app()
+    except PolyvecError as error:
+        if _debug:
+            traceback.print_exc()
+        err.print(f"error: {error}", markup=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        err.print("interrupted; finished spaces are committed, the next run goes on from there")
+        sys.exit(130)
+    except BrokenPipeError:  # `polyvec ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if _debug:
+            raise
+        err.print(
+            f"error: unexpected {type(error).__name__}: {error}. Run again with polyvec --debug, and report it.",
+            markup=False,
+            soft_wrap=True,
+        )
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""Commands that do the work: init, plan, run."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.cli.common import DEFAULT_FILE, File, Json, err, load, out, print_json, print_table, say, size
+
+if TYPE_CHECKING:
+    from flows.plan import Plan
+    from flows.report import Results
+
+Only = Annotated[
+    list[str] | None, typer.Option("--only", help="Only this space (and what it starts from); may be repeated.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Embed again even if nothing changed.")]
+
+
+def init(folder: Annotated[Path, typer.Argument(help="An empty or new folder.")]) -> None:
+    """Write a starter pipeline with sample data: emoji drawings, emoji keywords, Wikipedia summaries."""
+    from flows.progress import reporting_to
+    from flows.starter import write_starter
+
+    with _board() as board, reporting_to(board), board.step("write the sample data") as progress:
+        lines = write_starter(folder, progress=progress)
+    for line in lines:
+        say(line)
+    say(f"next: cd {folder} && polyvec run")
+
+
+def plan(file: File = DEFAULT_FILE, only: Only = None, force: Force = False, as_json: Json = False) -> None:
+    """Show the DAG: what would run, what is up to date, and why."""
+    from flows.plan import make_plan
+
+    pipeline = load(file)
+    found = make_plan(pipeline, only=only or [], force=force)
+    if as_json:
+        print_json([{"space": s.name, "action": s.action, "reason": s.reason, "dataset": pipeline.spaces[s.name].dataset, "files": len(s.scan.files), "bytes": s.scan.bytes,
+                     "version": s.latest.number if s.latest else None, "evaluate": list(s.evaluations)} for s in found.spaces])  # fmt: skip
+        return
+    rows = []
+    for s in found.spaces:
+        spec = pipeline.spaces[s.name]
+        start = f" + {spec.start.space}" if spec.start else ""
+        current = f"@{s.latest.number}" if s.latest else ""
+        rows.append(
+            [
+                s.name,
+                f"{spec.dataset}{start} -> {spec.embedder}",
+                f"{len(s.scan.files):,}",
+                size(s.scan.bytes),
+                current,
+                s.action,
+                s.reason,
+            ]
+        )
+    print_table(["space", "from", "files", "size", "now", "action", "why"], rows, ["files", "size"])
+    say("nothing to do" if found.idle else f"to run: {', '.join(s.name for s in found.spaces if not s.idle)}")
+
+
+def run(file: File = DEFAULT_FILE, only: Only = None, force: Force = False, as_json: Json = False) -> None:
+    """Bring every space up to date: the main job."""
+    from flows.plan import make_plan
+
+    pipeline = load(file)
+    found = make_plan(pipeline, only=only or [], force=force)
+    if found.idle:
+        results = _idle_results(found)
+    else:
+        from storage.writer import check_writable
+
+        check_writable(pipeline.vectors.root)
+        results = _run_flow(file, only, force)
+    _print_results(results, as_json, idle=found.idle)
+
+
+def _run_flow(file: Path, only: list[str] | None, force: bool) -> Results:
+    from flows import settings
+
+    settings.apply(quiet=not os.environ.get("POLYVEC_DEBUG"))
+    from flows.flow import RunFailedError, run_pipeline
+    from flows.progress import reporting_to
+    from flows.report import Results
+
+    with _board() as board, reporting_to(board), _stopping(board):
+        where = os.environ.get("PREFECT_API_URL", "its own embedded server (set PREFECT_API_URL to watch it in a UI)")
+        board.say(f"starting the flow on {where}")
+        try:
+            return Results.model_validate(run_pipeline(str(file.absolute()), only, force))
+        except RunFailedError as error:
+            board.__exit__(None, None, None)
+            _print_results(error.results, False, idle=False)
+            raise
+
+
+@contextmanager
+def _board() -> Iterator[Any]:
+    """Bars on a terminal, plain lines elsewhere; both on stderr."""
+    from flows.progress import Bars, Lines
+
+    if err.is_terminal:
+        with Bars(err) as bars:
+            yield bars
+    else:
+        yield Lines(lambda text: err.print(text, markup=False, soft_wrap=True))
+
+
+@contextmanager
+def _stopping(board: Any) -> Iterator[None]:
+    """Ctrl-C also ends the steps that run in other threads."""
+
+    def stop(*_: object) -> None:
+        board.stopped.set()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _idle_results(found: Plan) -> Results:
+    from flows.report import Results, Row
+    from flows.steps import recorded_scores, version_ref
+
+    rows = [Row.of(version_ref(s.latest, fresh=False), recorded_scores(s.latest)) for s in found.spaces if s.latest]
+    return Results(run="", rows=tuple(rows))
+
+
+def _print_results(results: Results, as_json: bool, *, idle: bool) -> None:
+    from flows.report import cells
+
+    if as_json:
+        print_json(results.model_dump() | {"idle": idle})
+        return
+    columns = ["space", "version", "rows", "dim", "seconds", "rows/s", "score (baseline)", "status", "path"]
+    lines = [cells(row) for row in results.rows]
+    print_table(
+        columns, [[line[name] for name in columns] for line in lines], ["version", "rows", "dim", "seconds", "rows/s"]
+    )
+    if idle:
+        say("everything is up to date; no flow was started")
+    if results.report:
+        say(f"report: {results.report}")
+
+
+__all__ = ["init", "out", "plan", "run"]

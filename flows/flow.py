@@ -1,0 +1,105 @@
+"""The Prefect flow: it wires the tasks of a plan and gathers what they say."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from flows import settings
+
+settings.apply()
+
+from prefect import flow  # noqa: E402  (the settings must come first)
+from prefect.task_runners import ThreadPoolTaskRunner  # noqa: E402
+
+from embedders.errors import InputError, PolyvecError  # noqa: E402
+from flows import tasks  # noqa: E402
+from flows.pipeline import Pipeline  # noqa: E402
+from flows.plan import Plan, SpacePlan, make_plan  # noqa: E402
+from flows.report import Results, Row  # noqa: E402
+from flows.steps import VersionRef, version_ref  # noqa: E402
+from storage.writer import check_writable  # noqa: E402
+
+
+class RunFailedError(PolyvecError):
+    """A space failed; the others are committed. results: what was done."""
+
+    def __init__(self, results: Results, exit_code: int) -> None:
+        super().__init__("; ".join(f"{name}: {message}" for name, message in results.errors.items()))
+        self.results, self.exit_code = results, exit_code
+
+
+_runner: Any = ThreadPoolTaskRunner(max_workers=16)  # steps that wait for cores hold a thread
+
+
+@flow(name="polyvec", flow_run_name="polyvec {file}", task_runner=_runner, persist_result=False)
+def run_pipeline(file: str = "polyvec.yaml", only: list[str] | None = None, force: bool = False) -> dict[str, Any]:
+    """Bring every space of a pipeline file up to date.
+
+    Parameters
+    ----------
+    file : path of the pipeline file, as the worker sees it.
+    only : the spaces to look at; all when empty.
+    force : embed them again even if nothing changed.
+    """
+    pipeline = Pipeline.load(file)
+    check_writable(pipeline.vectors.root)
+    plan = make_plan(pipeline, only=only or [], force=force)
+    results = _wire(pipeline, plan, uuid.uuid4().hex[:8], force)
+    return results.model_dump()
+
+
+def _wire(pipeline: Pipeline, plan: Plan, run: str, force: bool) -> Results:
+    """Submit the tasks in the plan's order, wait for all, and put their answers together."""
+    needed = dict.fromkeys(pipeline.spaces[s.name].dataset for s in plan.spaces if s.action == "embed")
+    datasets = {name: tasks.read.submit(pipeline, name) for name in needed}
+    versions: dict[str, Any] = {}
+    scores: dict[str, list[Any]] = {}
+    for space in plan.spaces:
+        spec = pipeline.spaces[space.name]
+        if space.action == "embed":
+            before = [datasets[spec.dataset]] + (
+                [versions[spec.start.space]] if spec.start and spec.start.space in versions else []
+            )
+            versions[space.name] = tasks.embed.submit(
+                pipeline, space.name, run, force=space.reason == "forced", wait_for=before
+            )
+        ref = versions.get(space.name) or _current(space)
+        scores[space.name] = [tasks.evaluate.submit(pipeline, ref, name) for name in space.evaluations]
+    return _gather(pipeline, plan, run, versions, scores)
+
+
+def _gather(
+    pipeline: Pipeline, plan: Plan, run: str, versions: dict[str, Any], scores: dict[str, list[Any]]
+) -> Results:
+    rows: list[Row] = []
+    failures: dict[str, BaseException] = {}
+    for space in plan.spaces:
+        ref = _answer(versions[space.name]) if space.name in versions else _current(space)
+        found = [_answer(future) for future in scores[space.name]]
+        for answer in (ref, *found):
+            if isinstance(answer, BaseException):
+                failures.setdefault(space.name, answer)
+        if isinstance(ref, VersionRef):
+            rows.append(Row.of(ref, [answer for answer in found if not isinstance(answer, BaseException)]))
+        else:
+            rows.append(Row(space=space.name, status="failed"))
+    results = Results(run=run, rows=tuple(rows), errors={name: _message(error) for name, error in failures.items()})
+    results = results.model_copy(update={"report": tasks.write_report(pipeline, run, rows)})
+    if failures:
+        raise RunFailedError(results, 2 if all(isinstance(error, InputError) for error in failures.values()) else 1)
+    return results
+
+
+def _current(space: SpacePlan) -> VersionRef:
+    assert space.latest is not None  # a space without a version is embedded
+    return version_ref(space.latest, fresh=False)
+
+
+def _answer(future: Any) -> Any:
+    """A task's result, or the exception it ended with."""
+    return future.result(raise_on_failure=False)
+
+
+def _message(error: BaseException) -> str:
+    return str(error) if isinstance(error, PolyvecError) else f"{type(error).__name__}: {error}"

@@ -1,0 +1,190 @@
+"""The DAG of datasets, spaces and evaluations, and what of it has to run, with the reason."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import networkx as nx
+
+from embedders.base import Embedder
+from embedders.errors import InputError
+from flows.pipeline import Pipeline
+from storage.digests import DigestCache
+from storage.inputs.specs import Scan
+from storage.space import Version
+
+Node = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class SpacePlan:
+    """What happens to one space. latest: the version it has now."""
+
+    name: str
+    action: Literal["embed", "up to date"]
+    reason: str
+    fingerprint: str
+    scan: Scan
+    latest: Version | None
+    evaluations: tuple[str, ...] = ()
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is to be done."""
+        return self.action == "up to date" and not self.evaluations
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The DAG and a decision for each space, in an order in which they can run."""
+
+    graph: nx.DiGraph[Node]
+    spaces: tuple[SpacePlan, ...]
+    scans: Mapping[str, Scan] = field(default_factory=dict)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is to be done at all."""
+        return all(space.idle for space in self.spaces)
+
+
+def build_graph(pipeline: Pipeline) -> nx.DiGraph[Node]:
+    """Nodes ("dataset" | "space" | "evaluation", name); an edge leads to what depends on it.
+
+    Raises
+    ------
+    InputError : spaces depend on each other in a circle.
+    """
+    graph: nx.DiGraph[Node] = nx.DiGraph()
+    for name in pipeline.datasets:
+        graph.add_node(("dataset", name))
+    for name, spec in pipeline.spaces.items():
+        graph.add_edge(("dataset", spec.dataset), ("space", name))
+        if spec.start is not None:
+            graph.add_edge(("space", spec.start.space), ("space", name))
+        for evaluation in pipeline.evaluate.get(name, []):
+            graph.add_edge(("space", name), ("evaluation", f"{name}/{evaluation.name}"))
+    try:
+        circle = nx.find_cycle(graph)
+    except nx.NetworkXNoCycle:
+        return graph
+    names = [edge[0][1] for edge in circle]
+    raise InputError(
+        f"Got a cycle among the spaces: {' -> '.join([*names, names[0]])}; expected an order in which each can be made. Remove one `start`."
+    )
+
+
+def selected(graph: nx.DiGraph[Node], pipeline: Pipeline, only: Sequence[str]) -> list[str]:
+    """Names of spaces in running order: all, or those of `only` with the spaces they start from.
+
+    Raises
+    ------
+    InputError : `only` names a space that is not in the file.
+    """
+    for name in only:
+        if name not in pipeline.spaces:
+            raise InputError(f"Got --only {name}; the pipeline has the spaces {', '.join(pipeline.spaces)}.")
+    wanted = {("space", name) for name in only or pipeline.spaces}
+    wanted |= {ancestor for node in set(wanted) for ancestor in nx.ancestors(graph, node)}
+    place = {name: i for i, name in enumerate(pipeline.spaces)}
+    order = nx.lexicographical_topological_sort(graph, key=lambda node: (node[0], place.get(node[1], 0)))
+    return [name for kind, name in order if kind == "space" and (kind, name) in wanted]
+
+
+def make_plan(pipeline: Pipeline, *, only: Sequence[str] = (), force: bool = False) -> Plan:
+    """Look at files and versions, and decide. Reads digests, makes and trains nothing.
+
+    Raises
+    ------
+    InputError : a file is missing, ids are double, or the pipeline has a cycle.
+    """
+    graph = build_graph(pipeline)
+    names = selected(graph, pipeline, only)
+    store = pipeline.vectors
+    cache = DigestCache(store.paths.cache)
+    scans = {
+        spec: _scan(pipeline, spec, cache) for spec in dict.fromkeys(pipeline.spaces[name].dataset for name in names)
+    }
+    decided: dict[str, SpacePlan] = {}
+    for name in names:
+        spec = pipeline.spaces[name]
+        recipe, scan = pipeline.recipe(name), scans[spec.dataset]
+        latest = store.space(name).latest()
+        upstream = None if spec.start is None else decided[spec.start.space]
+        reason = _reason(recipe, scan, latest, upstream, force=force and (not only or name in only))
+        scored = set() if latest is None or reason else {row["fingerprint"] for row in store.metrics(latest)}
+        due = tuple(
+            e.name for e in pipeline.evaluate.get(name, []) if evaluation_fingerprint(pipeline, e, cache) not in scored
+        )
+        decided[name] = SpacePlan(
+            name,
+            "embed" if reason else "up to date",
+            reason or _idle_reason(due),
+            recipe.fingerprint,
+            scan,
+            latest,
+            due,
+        )
+    return Plan(graph, tuple(decided.values()), scans)
+
+
+def _scan(pipeline: Pipeline, name: str, cache: DigestCache) -> Scan:
+    try:
+        return pipeline.datasets[name].scan(pipeline.base, cache)
+    except InputError as error:
+        raise InputError(f"dataset {name!r}: {error}") from error
+
+
+def evaluation_fingerprint(pipeline: Pipeline, evaluation: Any, cache: DigestCache) -> str:
+    """16 hex digits over an evaluation's options and the bytes of its file."""
+    path = pipeline.base / evaluation.path
+    if not path.is_file():
+        raise InputError(
+            f"evaluation {evaluation.name!r}: got path {evaluation.path!r} ({path}), where there is no such file. Mend the path (it is relative to the pipeline file)."
+        )
+    options = evaluation.model_dump(mode="json", exclude={"path"})
+    return hashlib.sha256(json.dumps([options, cache.digests([path])], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _idle_reason(due: Sequence[str]) -> str:
+    return f"to be judged: {', '.join(due)}" if due else "same data, same recipe"
+
+
+def _reason(
+    recipe: Embedder[Any], scan: Scan, latest: Version | None, upstream: SpacePlan | None, *, force: bool
+) -> str:
+    """Why a space has to be embedded; empty when it need not."""
+    if latest is None:
+        return "no version yet"
+    if force:
+        return "forced"
+    manifest = latest.manifest
+    if manifest.fingerprint != recipe.fingerprint:
+        return _recipe_change(recipe, manifest.recipe)
+    if manifest.dataset_digest != scan.digest:
+        return "the dataset changed"
+    if upstream is None:
+        return "starts from no space any more" if manifest.upstream else ""
+    if upstream.action == "embed" or upstream.latest is None:
+        return f"{upstream.name} will change"
+    if manifest.upstream != {upstream.name: upstream.latest.number}:
+        return f"{upstream.name} changed"
+    return ""
+
+
+def _recipe_change(recipe: Embedder[Any], before: Any) -> str:
+    now = recipe.model_dump(mode="json")
+    if before.kind != recipe.kind:
+        return f"embedder: {before.kind} -> {recipe.kind}"
+    if before.version != recipe.version:
+        return f"{recipe.kind} itself changed: version {before.version} -> {recipe.version}"
+    changed = [
+        f"{key}: {before.params.get(key)} -> {value}"
+        for key, value in now.items()
+        if before.params.get(key) != value and key not in recipe.execution_only()
+    ]
+    return ", ".join(changed) or "weights or precision changed"

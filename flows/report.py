@@ -1,0 +1,218 @@
+"""The report of a run: a table of results, and for each changed space its neighbours and a picture."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from evaluation.neighbours import nearest
+from flows.pipeline import Pipeline
+from flows.steps import ScoreRef, VersionRef
+from storage.space import Version
+
+COLOURS = 12  # labels that get a colour of their own; the rest are grey
+POINTS = 1000  # rows drawn
+
+
+class Row(BaseModel):
+    """One line of the results."""
+
+    model_config = ConfigDict(frozen=True)
+
+    space: str
+    status: str
+    version: int | None = None
+    rows: int | None = None
+    dim: int | None = None
+    seconds: float | None = None
+    rows_per_second: float | None = None
+    score: str = ""
+    quarantined: int = 0
+    path: str = ""
+
+    @classmethod
+    def of(cls, ref: VersionRef, scores: Sequence[ScoreRef]) -> Row:
+        """The line of a version and its scores."""
+        return cls(
+            space=ref.space, status="new" if ref.fresh else "up to date", version=ref.version, rows=ref.rows, dim=ref.dim,
+            seconds=ref.seconds, rows_per_second=round(ref.rows / max(ref.seconds, 1e-9), 1), score="; ".join(map(headline, scores)),
+            quarantined=ref.quarantined, path=ref.path,
+        )  # fmt: skip
+
+
+class Results(BaseModel):
+    """What a run did. errors: space to message."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run: str
+    rows: tuple[Row, ...]
+    errors: dict[str, str] = {}
+    report: str = ""
+
+
+def headline(ref: ScoreRef) -> str:
+    """The first score of an evaluation, its baselines in brackets.
+
+    >>> headline(ScoreRef(space="s", version=1, evaluation="kind", scores={"accuracy": 0.75, "macro_f1": 0.7, "majority": 0.2}))
+    'kind accuracy 0.750 (majority 0.200), macro_f1 0.700'
+    """
+    (name, value), *rest = ref.scores.items()
+    base = [
+        f"{metric.removeprefix('accuracy[').removesuffix(']')} {v:.3f}"
+        for metric, v in rest
+        if metric in {"majority", "chance", "coverage"} or "[" in metric
+    ]
+    brackets = f" ({', '.join(base)})" if base else ""
+    more = f", macro_f1 {ref.scores['macro_f1']:.3f}" if "macro_f1" in ref.scores else ""
+    return f"{ref.evaluation} {name} {value:.3f}{brackets}{more}"
+
+
+def write_report(pipeline: Pipeline, run: str, rows: Sequence[Row]) -> Path:
+    """Write `report.md` and a picture of each new space under the store's `_reports`; returns the file."""
+    folder = pipeline.vectors.paths.report(run)
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = {}
+    sections = []
+    for row in rows:
+        if row.status != "new":
+            continue
+        version = pipeline.vectors.space(row.space).version(row.version or "latest")
+        pictures[row.space] = f"{row.space}.png"
+        (folder / pictures[row.space]).write_bytes(draw(version, labels_of(pipeline, row.space)))
+        sections.append(_section(version, pictures[row.space]))
+    report = folder / "report.md"
+    report.write_text(f"# polyvec run {run}\n\n{markdown_table(rows)}\n\n" + "\n".join(sections), encoding="utf-8")
+    return report
+
+
+def inline(report: Path) -> str:
+    """The report with its pictures inside, for an artifact."""
+    text = report.read_text(encoding="utf-8")
+    for picture in report.parent.glob("*.png"):
+        data = base64.b64encode(picture.read_bytes()).decode()
+        text = text.replace(f"]({picture.name})", f"](data:image/png;base64,{data})")
+    return text
+
+
+def markdown_table(rows: Sequence[Row]) -> str:
+    """The results as a Markdown table."""
+    head = ["space", "version", "rows", "dim", "seconds", "rows/s", "score (baseline)", "status"]
+    lines = [" | ".join(head), " | ".join("---" for _ in head)]
+    lines += [" | ".join(cells(row)[name] for name in head) for row in rows]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def cells(row: Row) -> dict[str, str]:
+    """One line as text, by column."""
+
+    def number(value: float | None, form: str) -> str:
+        return "" if value is None else format(value, form)
+
+    return {
+        "space": row.space, "version": number(row.version, "d"), "rows": number(row.rows, ",d"), "dim": number(row.dim, "d"),
+        "seconds": number(row.seconds, ".1f"), "rows/s": number(row.rows_per_second, ",.0f"), "score (baseline)": row.score,
+        "status": row.status + (f", {row.quarantined:,} quarantined" if row.quarantined else ""), "path": row.path,
+    }  # fmt: skip
+
+
+def neighbours_of(version: Version, rows: Sequence[int], k: int) -> list[list[tuple[str, float]]]:
+    """The k nearest other ids of some rows, with their similarity."""
+    found, scores = nearest(
+        version.matrix, version.matrix[list(rows)], version.manifest.similarity, k, exclude=np.asarray(rows)
+    )
+    return [
+        [(str(version.ids[i]), float(s)) for i, s in zip(line, values, strict=True)]
+        for line, values in zip(found, scores, strict=True)
+    ]
+
+
+def _section(version: Version, picture: str) -> str:
+    m = version.manifest
+    excluded = ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in m.counts.excluded.items() if n) or "0"
+    lines = [
+        f"## {m.space} @ {m.version}\n",
+        f"{m.recipe.kind} on dataset {m.dataset}: {len(version):,} {m.entity} vectors of {m.dim} numbers, {m.similarity}; "
+        f"input {m.counts.input:,}, excluded {excluded}, quarantined {m.counts.quarantined:,}.\n",
+        f"![{m.space}]({picture})\n",
+    ]
+    if len(version) > 1:
+        some = np.random.default_rng(0).permutation(min(len(version), 500))[:5].tolist()
+        lines += [
+            f"- **{_safe(version.ids[row])}**: {', '.join(_safe(name) for name, _ in line)}"
+            for row, line in zip(some, neighbours_of(version, some, 6), strict=True)
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _safe(text: str) -> str:
+    return "".join("\\" + c if c in "\\`*_[]<>|#" else " " if c in "\r\n" else c for c in text)
+
+
+def labels_of(pipeline: Pipeline, space: str) -> Mapping[str, str]:
+    """Labels that an evaluation of the space knows, for colours; empty when there is none."""
+    from evaluation.labels import read_labels
+
+    for evaluation in pipeline.evaluate.get(space, []):
+        if evaluation.metric in ("label_probe", "neighbours"):
+            return read_labels(pipeline.base / evaluation.path, evaluation.id, evaluation.label)
+    return {}
+
+
+def draw(version: Version, labels: Mapping[str, str]) -> bytes:
+    """A PNG of the vectors in two dimensions, coloured by label; without labels the first rows carry their names."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from evaluation.projection import project
+
+    ids, matrix = version.ids, version.matrix
+    known = np.flatnonzero([name in labels for name in ids]) if labels else np.arange(min(len(ids), POINTS))
+    known = known if len(known) else np.arange(len(ids))
+    rows, xy = project(matrix[known], seed=0, limit=POINTS)
+    names = ids[known][rows]
+    figure = Figure(figsize=(8, 5.5), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes: Any = figure.add_subplot()
+    axes.set_axis_off()
+    axes.set_title(
+        f"{version.manifest.space} @ {version.number}: {len(version):,} x {version.dim}, {len(rows):,} drawn",
+        fontsize=11,
+    )
+    if labels:
+        _scatter(axes, xy, [labels.get(name, "") for name in names])
+    else:
+        axes.scatter(*xy.T, s=4, c="#bbbbbb")
+        for (x, y), name in list(zip(xy, names, strict=True))[:: max(1, len(rows) // 60)]:
+            axes.annotate(_drawable(str(name))[:24], (x, y), fontsize=7, parse_math=False)
+    out = io.BytesIO()
+    figure.savefig(out, format="png")
+    return out.getvalue()
+
+
+def _scatter(axes: Any, xy: Any, labels: Sequence[str]) -> None:
+    from matplotlib import colormaps
+
+    values, counts = np.unique(labels, return_counts=True)
+    colours = colormaps["Paired"].colors  # type: ignore[attr-defined]
+    common = values[np.argsort(-counts, kind="stable")]
+    shown = np.array(labels)
+    for i, value in enumerate(common):
+        mask = shown == value
+        colour, name = (colours[i], _drawable(value)) if i < COLOURS else ("#cccccc", None)
+        axes.scatter(*xy[mask].T, s=9, color=[colour], label=name)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
+
+
+def _drawable(text: str) -> str:
+    """The text without characters that the picture's font lacks."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    known = get_font(findfont(FontProperties())).get_charmap()
+    return "".join(c if ord(c) in known else "?" for c in text).replace("$", r"\$")

@@ -1,0 +1,205 @@
+"""The steps of a run as plain functions; no Prefect here. They exchange references, never matrices."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from embedders.base import Encoder, Progress, Vectors, silent
+from embedders.kernels.threads import cores
+from evaluation.base import Report
+from flows.budget import Budget
+from flows.pipeline import Analogies, LabelProbe, Neighbours, Pipeline, WordSimilarity
+from flows.plan import evaluation_fingerprint
+from flows.progress import board
+from storage import tables
+from storage.digests import DigestCache
+from storage.space import Version
+from storage.writer import Source, writing
+
+LOCK_WAIT = 3600.0  # seconds a run waits for another one that writes the same space
+
+
+class Reference(BaseModel):
+    """What one step tells the next."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class DatasetRef(Reference):
+    """A dataset as it was found."""
+
+    name: str
+    digest: str
+    files: int
+    bytes: int
+
+
+class VersionRef(Reference):
+    """A committed version. fresh: it was made by this run."""
+
+    space: str
+    version: int
+    rows: int
+    dim: int
+    seconds: float
+    path: str
+    fresh: bool
+    quarantined: int = 0
+
+
+class ScoreRef(Reference):
+    """What an evaluation found, headline first."""
+
+    space: str
+    version: int
+    evaluation: str
+    scores: dict[str, float]
+
+
+@cache
+def budget() -> Budget:
+    """The cores of this process, shared by all its steps."""
+    return Budget(cores())
+
+
+def scan_dataset(pipeline: Pipeline, name: str) -> DatasetRef:
+    """Find a dataset's files and their digests."""
+    scan = pipeline.datasets[name].scan(pipeline.base, DigestCache(pipeline.vectors.paths.cache))
+    return DatasetRef(name=name, digest=scan.digest, files=len(scan.files), bytes=scan.bytes)
+
+
+def embed_space(
+    pipeline: Pipeline, name: str, run: str, *, force: bool = False, progress: Progress = silent
+) -> VersionRef:
+    """Fit the embedder, encode the dataset and commit the next version of the space.
+
+    If another run has just done the same, its version is taken.
+    """
+    spec, recipe, dataset = pipeline.spaces[name], pipeline.recipe(name), pipeline.dataset(name)
+    store = pipeline.vectors
+    with writing(store.space(name), run, wait=LOCK_WAIT, waiting=board().say) as writer:
+        started = time.monotonic()
+        scan = dataset.scan(pipeline.base, DigestCache(store.paths.cache))
+        start = None if spec.start is None else store.space(spec.start.space).version("latest")
+        upstream = {} if start is None else {start.manifest.space: start.number}
+        parent = writer.parent
+        if (
+            parent
+            and not force
+            and (parent.manifest.fingerprint, parent.manifest.dataset_digest, dict(parent.manifest.upstream))
+            == (recipe.fingerprint, scan.digest, upstream)
+        ):
+            return version_ref(parent, fresh=False)
+        data = dataset.read(scan)
+        with budget().take(getattr(recipe, "threads", 1)):
+            encoder: Encoder[Any] = recipe.fit(
+                data, start=None if start is None else start.encoder(), progress=progress
+            )
+            source = Source(spec.dataset, scan.digest, len(data), upstream, getattr(data, "rejected", ()))
+            version = writer.commit(
+                source, encoder, encoder.encode(data, progress=progress), encoder.excluded(data), started
+            )
+    return version_ref(version, fresh=True)
+
+
+def version_ref(version: Version, *, fresh: bool) -> VersionRef:
+    """A version in a few words."""
+    m = version.manifest
+    folder = version.paths.root / m.space
+    return VersionRef(
+        space=m.space, version=m.version, rows=len(version), dim=m.dim, seconds=m.seconds, path=str(folder), fresh=fresh, quarantined=m.counts.quarantined
+    )  # fmt: skip
+
+
+def evaluate_space(pipeline: Pipeline, ref: VersionRef, name: str) -> ScoreRef:
+    """Run one evaluation of a version and record what it found."""
+    store = pipeline.vectors
+    evaluation = next(e for e in pipeline.evaluate[ref.space] if e.name == name)
+    version = store.space(ref.space).version(ref.version)
+    with budget().take(1):
+        report = judge(pipeline, version, evaluation)
+    fingerprint = evaluation_fingerprint(pipeline, evaluation, DigestCache(store.paths.cache))
+    scores = [(s.metric, s.value, s.low, s.high) for s in report.scores]
+    tables.record_metrics(store.paths, ref.space, ref.version, name, fingerprint, scores, report.notes)
+    return ScoreRef(
+        space=ref.space, version=ref.version, evaluation=name, scores={s.metric: s.value for s in report.scores}
+    )
+
+
+def judge(pipeline: Pipeline, version: Version, evaluation: Any) -> Report:
+    """Score a version as one entry of `evaluate:` says."""
+    from evaluation.analogies import analogies, read_questions
+    from evaluation.label_probe import label_probe
+    from evaluation.labels import read_labels
+    from evaluation.neighbours import neighbours
+    from evaluation.word_similarity import read_pairs, word_similarity
+
+    path, vectors = pipeline.base / evaluation.path, version.vectors
+    match evaluation:
+        case LabelProbe():
+            labels = read_labels(path, evaluation.id, evaluation.label)
+            return label_probe(vectors, labels, trivial=trivial_features(pipeline, version, vectors, labels))
+        case Neighbours():
+            labels = read_labels(path, evaluation.id, evaluation.label)
+            return neighbours(vectors, labels, k=evaluation.k, similarity=version.manifest.similarity)
+        case WordSimilarity():
+            return word_similarity(vectors, read_pairs(path))
+        case Analogies():
+            return analogies(vectors, read_questions(path), restrict=evaluation.restrict)
+    raise AssertionError(evaluation)
+
+
+def trivial_features(
+    pipeline: Pipeline, version: Version, vectors: Vectors, labels: dict[str, str]
+) -> dict[str, Any] | None:
+    """What the label could be guessed from without learning: pixels of a picture, degrees of a node."""
+    import numpy as np
+
+    from embedders.data import Graph, Images
+
+    name = version.manifest.dataset
+    spec = pipeline.datasets.get(name)
+    if spec is None or spec.data not in (Graph, Images):
+        return None
+    data: Any = spec.read(spec.scan(pipeline.base, DigestCache(version.paths.cache)))
+    place = {row: i for i, row in enumerate(data.ids)}
+    rows = np.array([place.get(row, -1) for row in vectors.ids])
+    wanted = np.array([row in labels for row in vectors.ids]) & (rows >= 0)
+    if isinstance(data, Graph):
+        from embedders.graph.degrees import degrees
+
+        return {"degrees": degrees(data)[rows]}
+    from embedders.image.pixels import pixels
+
+    chosen = Images(
+        [data.ids[i] for i in rows[wanted]],
+        [data.files[i] for i in rows[wanted]],
+        [data.digests[i] for i in rows[wanted]],
+    )
+    found = pixels(chosen)
+    features = np.zeros((len(vectors), found.shape[1]), np.float32)
+    features[wanted] = found
+    return {"pixels": features}
+
+
+def report_folder(pipeline: Pipeline, run: str) -> Path:
+    """Where the report of a run lies."""
+    return pipeline.vectors.paths.report(run)
+
+
+def recorded_scores(version: Version) -> list[ScoreRef]:
+    """The newest recorded scores of each evaluation of a version."""
+    newest: dict[str, dict[str, float]] = {}
+    for row in tables.metrics(version.paths, version.manifest.space, version.number):
+        if row["notes"] is not None:  # the headline opens a new round
+            newest[row["evaluation"]] = {}
+        newest[row["evaluation"]][row["metric"]] = row["value"]
+    return [
+        ScoreRef(space=version.manifest.space, version=version.number, evaluation=name, scores=scores)
+        for name, scores in newest.items()
+    ]

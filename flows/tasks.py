@@ -1,0 +1,111 @@
+"""The steps as Prefect tasks: one line each, plus what a server shows (progress, results, report).
+
+Caching is off: whether work is done is the store's answer (`flows.plan`), and Prefect's own policies miss changes in
+nested code.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from uuid import UUID
+
+from prefect import task
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.cache_policies import NO_CACHE
+
+from embedders.base import Progress
+from flows import report, steps
+from flows.pipeline import Pipeline
+from flows.progress import board
+
+F = TypeVar("F", bound=Callable[..., Any])
+ARTIFACT_AFTER = 2.0  # seconds a step must take before the server is told how far it is, and between two updates
+
+
+def step(name: str) -> Callable[[F], Any]:
+    """The project's one task decorator. name: of the task run, with the parameters' values."""
+
+    def wrap(function: F) -> Any:
+        return task(task_run_name=name, cache_policy=NO_CACHE, persist_result=False)(function)
+
+    return wrap
+
+
+def slug(text: str) -> str:
+    """An artifact key: lower case, digits, dashes.
+
+    >>> slug("ratings.Users")
+    'ratings-users'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"
+
+
+@step("read {name}")
+def read(pipeline: Pipeline, name: str) -> steps.DatasetRef:
+    """Find a dataset's files and digests."""
+    with board().step(f"read {name}"):
+        return steps.scan_dataset(pipeline, name)
+
+
+@step("embed {name}")
+def embed(pipeline: Pipeline, name: str, run: str, force: bool) -> steps.VersionRef:
+    """Learn a space and commit its next version."""
+    with board().step(f"embed {name}") as show, shown_on_server(name) as tell:
+
+        def progress(done: float, total: float, unit: str) -> None:
+            show(done, total, unit)
+            tell(done, total, unit)
+
+        return steps.embed_space(pipeline, name, run, force=force, progress=progress)
+
+
+@step("evaluate {ref.space}/{name}")
+def evaluate(pipeline: Pipeline, ref: steps.VersionRef, name: str) -> steps.ScoreRef:
+    """Judge a version."""
+    with board().step(f"evaluate {ref.space}/{name}"):
+        return steps.evaluate_space(pipeline, ref, name)
+
+
+@step("report")
+def write_report(pipeline: Pipeline, run: str, rows: list[report.Row]) -> str:
+    """Write the run report and show it on the server."""
+    with board().step("report"):
+        path = report.write_report(pipeline, run, rows)
+    create_table_artifact(
+        key="polyvec-results", table=[report.cells(row) for row in rows], description=f"Results of run {run}"
+    )
+    create_markdown_artifact(key="polyvec-report", markdown=report.inline(path), description=f"Report of run {run}")
+    return str(path)
+
+
+@contextmanager
+def shown_on_server(name: str) -> Iterator[Progress]:
+    """A progress artifact for a step that takes long; short steps make none."""
+    artifact: UUID | None = None
+    last = time.monotonic()
+
+    def progress(done: float, total: float, unit: str) -> None:
+        nonlocal artifact, last
+        if time.monotonic() - last < ARTIFACT_AFTER:
+            return
+        percent = min(100.0, 100.0 * done / max(total, 1))
+        if artifact is None:
+            artifact = create_progress_artifact(
+                percent, key=f"progress-{slug(name)}", description=f"embed {name} ({total:,.0f} {unit})"
+            )  # type: ignore[assignment]
+        else:
+            update_progress_artifact(artifact, percent)
+        last = time.monotonic()
+
+    yield progress
+    if artifact is not None:
+        update_progress_artifact(artifact, 100.0)

@@ -1,0 +1,1 @@
+"""Reads inputs and writes versions: Parquet layout, Delta log, manifests."""

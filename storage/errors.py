@@ -1,0 +1,39 @@
+"""What can go wrong in the store."""
+
+from __future__ import annotations
+
+from embedders.errors import InputError, PolyvecError
+
+
+class StoreError(PolyvecError):
+    """Base of the store's errors."""
+
+
+class NotFoundError(StoreError, InputError):
+    """A space, a version or a row was asked for that the store does not hold."""
+
+    exit_code = 2
+
+
+class NotWritableError(StoreError, InputError):
+    """The store's folder cannot be made or written."""
+
+    exit_code = 2
+
+
+class BusyError(StoreError):
+    """Another run is writing the same space."""
+
+
+class DamagedError(StoreError):
+    """A file of a version is missing, truncated or not what its manifest says."""
+
+
+class AccountingError(StoreError):
+    """Rows that went in and rows that came out do not add up; nothing was committed."""
+
+
+class QuarantinedError(StoreError, InputError):
+    """Every row was rejected, so there is no version to commit."""
+
+    exit_code = 2

@@ -1,0 +1,1 @@
+"""Input files to datasets, with their content digests."""

@@ -1,0 +1,132 @@
+"""The manifest: what a version is and how it came about. It travels in the Delta commit, beside the data it describes."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+
+from embedders.base import Similarity
+from storage.errors import AccountingError, StoreError
+
+FORMAT: Literal[1] = 1
+KEY = "polyvec"  # in the commit's metadata and in the Parquet key-value metadata
+
+
+class Record(BaseModel):
+    """Base of what is written to the store: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Counts(Record):
+    """Rows in and rows out, in the space's entities: input = embedded + reused + folded_in + excluded + quarantined."""
+
+    input: NonNegativeInt
+    embedded: NonNegativeInt
+    reused: NonNegativeInt = 0
+    folded_in: NonNegativeInt = 0
+    excluded: Mapping[str, NonNegativeInt] = Field(default_factory=dict, description="by rule, reason to rows")
+    quarantined: NonNegativeInt = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows of the version."""
+        return self.embedded + self.reused + self.folded_in
+
+    def check(self) -> None:
+        """Compare both sides.
+
+        Raises
+        ------
+        AccountingError : they differ.
+        """
+        out = self.rows + sum(self.excluded.values()) + self.quarantined
+        if self.input != out:
+            raise AccountingError(
+                f"Got {self.input:,} rows in and {out:,} out ({self.model_dump()}); expected the same. Nothing was "
+                "committed. The embedder answers some ids twice or not at all: run embedders.testing over it."
+            )
+
+
+class FileEntry(Record):
+    """One Parquet part. path: relative to the space's folder; sha256: of its bytes."""
+
+    path: str
+    rows: NonNegativeInt
+    size: NonNegativeInt
+    sha256: str
+
+
+class Recipe(Record):
+    """The embedder and its parameters."""
+
+    kind: str
+    version: int
+    params: Mapping[str, Any]
+
+
+class Head(Record):
+    """What each Parquet part repeats in its own metadata, so that a lone file explains itself."""
+
+    format: Literal[1] = FORMAT
+    space: str
+    version: PositiveInt
+    entity: str
+    dim: PositiveInt
+    similarity: Similarity
+    recipe: Recipe
+    fingerprint: str
+
+
+class Manifest(Head):
+    """What a version is and how it came about."""
+
+    parent: PositiveInt | None
+    dataset: str
+    dataset_digest: str
+    counts: Counts
+    model: str = Field(description="the fitted encoder, relative to the store")
+    files: tuple[FileEntry, ...]
+    upstream: Mapping[str, int] = Field(
+        default_factory=dict, description="spaces it was made from, with their versions"
+    )
+    libraries: Mapping[str, str]
+    machine: Mapping[str, Any] = Field(description="threads, precision and device that were used")
+    seconds: float
+    run: str
+    created: datetime
+
+
+def read_manifest(text: str, place: str) -> Manifest:
+    """Parse a manifest.
+
+    Raises
+    ------
+    StoreError : its format number is newer than this polyvec reads.
+    """
+    found = json.loads(text)
+    if found.get("format") != FORMAT:
+        raise StoreError(
+            f"Got a manifest of format {found.get('format')} in {place}; this polyvec reads format {FORMAT}. Upgrade polyvec."
+        )
+    return Manifest.model_validate(found)
+
+
+@cache
+def library_versions() -> dict[str, str]:
+    """Versions of what numbers depend on, as installed."""
+    names = ["polyvec", "numpy", "numba", "pyarrow", "deltalake", "torch", "torchvision"]
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,66 @@
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from embedders.errors import InputError
+from evaluation.labels import read_labels
+
+OPENMOJI = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "multimodal_openmoji" / "emoji.tsv"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("l.csv", 'id,x,label\n"a,1",,red\nb,,"blue\ngreen"\n'),
+        ("L.CSV", '\ufeffid,x,label\r\n"a,1",,red\r\nb,,"blue\ngreen"\r\n\r\n'),
+        ("l.tsv", 'label\tid\nred\ta,1\n"blue\ngreen"\tb\n'),
+        ("l.txt", 'id\tlabel\na,1\tred\nb\t"blue\ngreen"\nc\t\nd\t  \nb\t"blue\ngreen"\n'),
+    ],
+)
+def test_labels_are_read(name, content, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(content.encode())
+    assert read_labels(path, "id", "label") == {"a,1": "red", "b": "blue\ngreen"}
+
+
+def test_ids_of_any_script(tmp_path):
+    path = tmp_path / "l.tsv"
+    path.write_text("id\tlabel\n👩‍🚀\té\n犬\t動物\n a\u2028b\tx\n", encoding="utf-8")
+    assert read_labels(path, "id", "label") == {"👩‍🚀": "é", "犬": "動物", " a\u2028b": "x"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"id,label\na,x\nb,y\na,z\n", "'a'.*'x' on line 2 and 'z' on line 4"),
+        (b"name,colour\na,x\n", "'id'.*does not exist.*name, colour"),
+        (b"id,id,label\na,b,x\n", "more than once"),
+        (b"", "expected one of: none"),
+        (b"id,label\n", "no labels"),
+        (b"id,label\na,\n", "no labels"),
+        (b"id,label\na\n", "Got 1 fields on line 2"),
+        (b"id,label\na,b,c\n", "Got 3 fields on line 2"),
+        (b"id,label\n,x\n", "empty id.*line 2"),
+        (b'id,label\na,x\nb,"y\nc,z\n', "malformed"),
+        (b"id,label\na,caf\xe9\n", "UTF-8"),
+    ],
+)
+def test_bad_tables_are_refused(content, message, tmp_path):
+    path = tmp_path / "l.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read_labels(path, "id", "label")
+
+
+def test_a_missing_file_is_an_input_error(tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        read_labels(tmp_path / "none.tsv", "id", "label")
+
+
+def test_real_labels():
+    if not OPENMOJI.is_file():
+        pytest.skip("the OpenMoji table is not beside the repository (../shared/data/multimodal_openmoji)")
+    labels = read_labels(OPENMOJI, "id", "category")
+    assert len(labels) == 1898
+    assert Counter(labels.values()).most_common(1) == [("People & Body", 385)]
