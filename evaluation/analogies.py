@@ -169,7 +169,7 @@ def _best(unit: Matrix, asked: NDArray[np.int64], method: Method) -> NDArray[np.
         plus = minus = unit[terms] @ unit[left : left + WORDS_AT_ONCE].T
         if method == "mul":
             moved = np.maximum((1 + plus) / 2, 1e-9)
-            plus, minus = np.log(moved), np.log(moved + np.float32(0.3))
+            plus, minus = np.log(moved), np.log(moved + np.float32(0.001))
         for first in range(0, len(asked), ROWS_AT_ONCE):
             block = slice(first, first + ROWS_AT_ONCE)
             score = plus[at[block, 1]]

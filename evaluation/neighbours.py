@@ -15,8 +15,6 @@ from evaluation.matching import labelled
 
 SCORES_AT_ONCE = 4_000_000
 ROWS_AT_ONCE = 16_384
-SPARE = 16
-"""Candidates beyond k whose l2 distance is computed again without cancellation."""
 
 
 def neighbours(
@@ -95,19 +93,17 @@ def nearest(
     if k == 0 or not len(queries):
         return rows, scores
 
-    pool = min(n - banned.shape[1], k + SPARE) if similarity == "l2" else k
     size = max(1, SCORES_AT_ONCE // n)
-    if similarity == "l2":
-        size = max(1, min(size, SCORES_AT_ONCE // (pool * max(1, matrix.shape[1]))))
     compare = _Comparison(matrix, similarity)
     for first in range(0, len(queries), size):
         block = slice(first, first + size)
         products = compare.scores(queries[block])
         at, column = np.nonzero(banned[block] >= 0)
         products[at, banned[block][at, column]] = -np.inf
-        found, best = _top(products, pool)
         if similarity == "l2":
-            found, best = _by_distance(matrix, queries[block], found, k)
+            found, best = compare.by_distance(queries[block], products, k)
+        else:
+            found, best = _top(products, k)
         rows[block], scores[block] = found, np.clip(best, -1, 1) if similarity == "cosine" else best
     return rows, scores
 
@@ -126,7 +122,8 @@ class _Comparison:
             self.scale = _inverse(_norms(matrix))
         if similarity == "l2":  # moving the origin to the mean changes no distance, and the rounding error shrinks
             self.centre = matrix.mean(axis=0, dtype=np.float64).astype(np.float32)
-            self.squares = (_norms(matrix, self.centre) ** 2).astype(np.float32)
+            with np.errstate(over="ignore"):
+                self.squares = (_norms(matrix, self.centre) ** 2).astype(np.float32)
 
     def scores(self, queries: Matrix) -> Matrix:
         """(q, n) float32, large is near: cosine, dot product, or |query|^2 - distance^2 about the centre."""
@@ -146,30 +143,53 @@ class _Comparison:
                     scores[:, block] -= self.squares[block]
         return scores
 
+    def by_distance(self, queries: Matrix, scores: Matrix, k: int) -> tuple[NDArray[np.int64], Matrix]:
+        """Rows and distances (q, k) of the k nearest by plain differences in float64, smallest distance first.
+
+        The scores suffer from cancellation, so every row that rounding may have kept from the first k takes part: a
+        score is off by at most `unit * (|query|^2 + 2 |row|^2)`, both about the centre.
+        """
+        unit = np.float32(8 * np.sqrt(queries.shape[1] + 1) * np.finfo(np.float32).eps)
+        with np.errstate(over="ignore", invalid="ignore"):
+            off = 2 * unit * self.squares
+            least = _kth(scores - off, k) - 2 * unit * (_norms(queries, self.centre)[:, None] ** 2).astype(np.float32)
+            row, column = _above(scores + off, least)
+        distance = np.empty(len(row), np.float32)
+        size = max(1, SCORES_AT_ONCE // max(1, queries.shape[1]))
+        for first in range(0, len(row), size):
+            part = slice(first, first + size)
+            distance[part] = _norms(self.matrix[column[part]].astype(np.float64) - queries[row[part]])
+        chosen = _firsts(row, column, distance, len(queries), k)
+        return column[chosen], distance[chosen]
+
 
 def _top(scores: Matrix, k: int) -> tuple[NDArray[np.int64], Matrix]:
     """Columns (q, k) and values (q, k) of the k largest of each row, largest first, equal ones in column order."""
-    q, n = scores.shape
-    best = np.partition(scores, n - k, axis=1)[:, n - k :]
+    row, column = _above(scores, _kth(scores, k))  # k a row, or more where the last place is shared
+    value = scores[row, column]
+    chosen = _firsts(row, column, -value, len(scores), k)
+    return column[chosen], value[chosen]
+
+
+def _kth(scores: Matrix, k: int) -> Matrix:
+    """(q, 1) the k-th largest score of each row."""
+    best = np.partition(scores, scores.shape[1] - k, axis=1)[:, scores.shape[1] - k :]
     if not np.isfinite(best).all():
         raise InputError("The similarity of two vectors overflows float32. Scale the vectors down, or use cosine.")
-    row, column = np.divmod(np.flatnonzero(scores >= best[:, :1]), n)  # k a row, or more where the last place is shared
-    value = scores[row, column]
-    order = np.lexsort((column, -value, row))
+    return best[:, :1]
+
+
+def _above(scores: Matrix, least: Matrix) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row and column of each score that is at least `least` (q, 1), row by row."""
+    row, column = np.divmod(np.flatnonzero(scores >= least), scores.shape[1])
+    return row, column
+
+
+def _firsts(row: NDArray[np.int64], column: NDArray[np.int64], key: Matrix, q: int, k: int) -> NDArray[np.int64]:
+    """(q, k) positions of the k smallest keys of each row, smallest first, equal ones in column order."""
+    order = np.lexsort((column, key, row))
     start = np.searchsorted(row, np.arange(q))
-    chosen = order[start[:, None] + np.arange(k)]
-    return column[chosen].astype(np.int64), value[chosen]
-
-
-def _by_distance(
-    matrix: NDArray[Any], queries: Matrix, found: NDArray[np.int64], k: int
-) -> tuple[NDArray[np.int64], Matrix]:
-    """The k nearest of the found rows (q, pool) by distances from plain differences."""
-    found = np.sort(found, axis=1)
-    apart = matrix[found].astype(np.float64) - queries[:, None, :]
-    distance = np.sqrt(np.einsum("qkd,qkd->qk", apart, apart)).astype(np.float32)
-    order = np.argsort(distance, axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(found, order, axis=1), np.take_along_axis(distance, order, axis=1)
+    return np.asarray(order[start[:, None] + np.arange(k)], np.int64)
 
 
 def _norms(matrix: NDArray[Any], centre: Matrix | None = None) -> NDArray[np.float64]:

@@ -43,13 +43,13 @@ def project(matrix: NDArray[Any], *, seed: int = 0, limit: int = 1000) -> tuple[
     chosen = matrix[rows].astype(np.float64)
     if not np.isfinite(chosen).all():
         raise InputError("Got NaN or infinity in the matrix; expected finite numbers. Check the vectors.")
-    with one_thread():
-        return rows, _places(chosen, seed)
+    return rows, _places(chosen, seed)
 
 
 def _places(matrix: NDArray[np.float64], seed: int) -> Matrix:
     """(m, 2) float32 places of the rows (m, dim)."""
-    components = _components(matrix)
+    with one_thread():
+        components = _components(matrix)
     if len(matrix) < FEWEST or components.shape[1] < 2:
         places = np.zeros((len(matrix), 2), np.float32)
         places[:, : components.shape[1]] = components[:, :2]
@@ -58,7 +58,8 @@ def _places(matrix: NDArray[np.float64], seed: int) -> Matrix:
     from sklearn.manifold import TSNE
 
     tsne = TSNE(init=components[:, :2] * 1e-4, perplexity=min(30.0, (len(matrix) - 1) / 3), random_state=seed)
-    return np.asarray(tsne.fit_transform(components), np.float32)
+    with one_thread():  # entered after the import, which brings the OpenMP library that is limited
+        return np.asarray(tsne.fit_transform(components), np.float32)
 
 
 def _components(matrix: NDArray[np.float64]) -> Matrix:

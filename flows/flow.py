@@ -17,7 +17,7 @@ from flows import tasks  # noqa: E402
 from flows.pipeline import Pipeline  # noqa: E402
 from flows.plan import Plan, SpacePlan, make_plan  # noqa: E402
 from flows.report import Results, Row  # noqa: E402
-from flows.steps import VersionRef, version_ref  # noqa: E402
+from flows.steps import ScoreRef, VersionRef, version_ref  # noqa: E402
 from storage.writer import check_writable  # noqa: E402
 
 
@@ -81,9 +81,9 @@ def _gather(
             if isinstance(answer, BaseException):
                 failures.setdefault(space.name, answer)
         if isinstance(ref, VersionRef):
-            rows.append(Row.of(ref, [answer for answer in found if not isinstance(answer, BaseException)]))
+            rows.append(Row.of(ref, [answer for answer in found if isinstance(answer, ScoreRef)]))
         else:
-            rows.append(Row(space=space.name, status="failed"))
+            rows.append(Row(space=space.name, status="not run" if ref is None else "failed"))
     results = Results(run=run, rows=tuple(rows), errors={name: _message(error) for name, error in failures.items()})
     results = results.model_copy(update={"report": tasks.write_report(pipeline, run, rows)})
     if failures:
@@ -97,8 +97,9 @@ def _current(space: SpacePlan) -> VersionRef:
 
 
 def _answer(future: Any) -> Any:
-    """A task's result, or the exception it ended with."""
-    return future.result(raise_on_failure=False)
+    """A task's result, the exception it ended with, or None when it never began because one before it failed."""
+    future.wait()
+    return future.result(raise_on_failure=False) if future.state.is_final() else None
 
 
 def _message(error: BaseException) -> str:

@@ -96,7 +96,9 @@ def embed_space(
         ):
             return version_ref(parent, fresh=False)
         data = dataset.read(scan)
+        asked = time.monotonic()
         with budget().take(getattr(recipe, "threads", 1)):
+            started += time.monotonic() - asked  # waiting for cores is not the space's work
             encoder: Encoder[Any] = recipe.fit(
                 data, start=None if start is None else start.encoder(), progress=progress
             )

@@ -31,6 +31,11 @@ def is_table(folder: Path) -> bool:
     return (folder / "_delta_log").is_dir() and DeltaTable.is_deltatable(str(folder))
 
 
+def newest(folder: Path) -> int | None:
+    """The newest Delta version in `folder`, ours or not; None when there is no table."""
+    return DeltaTable(str(folder)).version() if is_table(folder) else None
+
+
 def _add_action(folder: Path, entry: FileEntry) -> AddAction:
     stats: dict[str, Any] = {"numRecords": entry.rows, "nullCount": {"id": 0}}
     column = pq.read_metadata(folder / entry.path).row_group(0).column(0).statistics
@@ -39,10 +44,10 @@ def _add_action(folder: Path, entry: FileEntry) -> AddAction:
     return AddAction(entry.path, entry.size, {}, int(time.time() * 1000), True, json.dumps(stats, ensure_ascii=False))
 
 
-def commit(folder: Path, manifest: Manifest, parent: int | None) -> None:
+def commit(folder: Path, manifest: Manifest, base: int | None) -> None:
     """Make the manifest's files the table's contents, in one atomic step.
 
-    parent : the Delta version it was built on; None for the first.
+    base : the Delta version it was built on; None when there was no table.
 
     Raises
     ------
@@ -52,12 +57,12 @@ def commit(folder: Path, manifest: Manifest, parent: int | None) -> None:
     properties = CommitProperties(custom_metadata={KEY: manifest.model_dump_json()}, max_commit_retries=0)
     schema = Schema.from_arrow(SCHEMA)
     try:
-        if parent is None:
+        if base is None:
             create_table_with_add_actions(
                 str(folder), schema, adds, mode="error", configuration=FOREVER, commit_properties=properties
             )
         else:
-            table = DeltaTable(str(folder), version=parent)
+            table = DeltaTable(str(folder), version=base)
             actions: list[AddAction | RemoveAction] = [*adds]
             table.create_write_transaction(
                 actions,

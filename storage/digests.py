@@ -47,7 +47,10 @@ class DigestCache:
         file = self._folder / "digests.sqlite"
         if not file.is_file():
             return {}
-        with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=5)) as base:
+        with (
+            suppress(sqlite3.Error),
+            closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as base,
+        ):
             return {
                 (path, size, mtime): digest
                 for path, size, mtime, digest in base.execute("SELECT path, size, mtime_ns, digest FROM files")

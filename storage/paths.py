@@ -2,7 +2,7 @@
 
 STORE/<space>/                a Delta table: one space
 STORE/<space>/v00007-<run>/   the Parquet parts that version 7 added
-STORE/_models/<space>/...     fitted encoders
+STORE/_models/<space>/<fingerprint>-v7-<run>/   the encoder of version 7
 STORE/_metrics, _quarantine   Delta tables
 STORE/_cache, _locks          safe to delete when nothing runs
 STORE/_reports/<run>/         run reports
@@ -47,8 +47,11 @@ class Paths:
     def parts(self, space: str, version: int, run: str) -> Path:
         return self.space(space) / f"v{version:05d}-{run}"
 
-    def model(self, space: str, fingerprint: str, version: int) -> Path:
-        return self.root / "_models" / check_name(space, "space") / f"{fingerprint}-v{version}"
+    def models(self, space: str) -> Path:
+        return self.root / "_models" / check_name(space, "space")
+
+    def model(self, space: str, fingerprint: str, version: int, run: str) -> Path:
+        return self.models(space) / f"{fingerprint}-v{version}-{run}"
 
     def lock(self, space: str) -> Path:
         return self.root / "_locks" / f"{check_name(space, 'space')}.lock"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,6 +28,8 @@ from storage.manifest import Counts, Head, Manifest, Recipe, library_versions
 from storage.paths import Paths
 from storage.space import Space, Version
 
+_MADE = re.compile(r"(?:[0-9a-f]+-)?v(?P<version>\d+)-.+")  # a folder of parts or of a model
+
 
 @dataclass(frozen=True)
 class Source:
@@ -40,12 +44,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Writer:
-    """The right to add versions to one space; from `writing`."""
+    """The right to add versions to one space; from `writing`.
+
+    base : the Delta version it builds on, which is later than the parent's after a vacuum; None when there is no table.
+    """
 
     paths: Paths
     space: Space
     run: str
     parent: Version | None
+    base: int | None
 
     def commit(
         self,
@@ -67,7 +75,7 @@ class Writer:
         """
         number = 1 if self.parent is None else self.parent.number + 1
         recipe = encoder.recipe
-        model = self.paths.model(self.space.name, recipe.fingerprint, number)
+        model = self.paths.model(self.space.name, recipe.fingerprint, number, self.run)
         head = Head(
             space=self.space.name, version=number, entity=encoder.entity, dim=encoder.dim, similarity=encoder.similarity,
             recipe=Recipe(kind=recipe.kind, version=recipe.version, params=recipe.model_dump(mode="json")),
@@ -92,7 +100,7 @@ class Writer:
                 model=model.relative_to(self.paths.root).as_posix(), files=tuple(files), libraries=library_versions(),
                 machine=dict(encoder.mode), seconds=round(time.monotonic() - started, 3), run=self.run, created=datetime.now(UTC),
             )  # fmt: skip
-            delta.commit(self.space.folder, manifest, None if self.parent is None else self.parent.delta_version)
+            delta.commit(self.space.folder, manifest, self.base)
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
             shutil.rmtree(model, ignore_errors=True)
@@ -139,11 +147,10 @@ def check_writable(root: Path) -> None:
     ------
     NotWritableError : it cannot be made or written.
     """
-    probe = root / f".write-{os.getpid()}"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=root):
+            pass
     except OSError as error:
         raise NotWritableError(
             f"Got the store path {str(root)!r}, which cannot be written ({error.strerror}). Name another folder under `store:`, or change its rights."
@@ -186,9 +193,10 @@ def writing(space: Space, run: str, *, wait: float, waiting: Callable[[str], Non
                 }
             )
         )
+        base = delta.newest(space.folder)
         parent = space.latest()
         _sweep(space, parent)
-        yield Writer(space.paths, space, run, parent)
+        yield Writer(space.paths, space, run, parent, base)
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
@@ -205,12 +213,7 @@ def _who(holder: Path) -> str:
 def _sweep(space: Space, parent: Version | None) -> None:
     """Remove what a killed run left: parts and models of versions that were never committed."""
     last = 0 if parent is None else parent.number
-    models = space.paths.model(space.name, "x", 1).parent
-    for path in [*space.folder.glob("v*-*"), *models.glob("*-v*")]:
-        digits = (
-            path.name[1:].split("-")[0]
-            if path.parent == space.folder
-            else path.name.rsplit("-v", 1)[1].removesuffix(".tmp")
-        )
-        if path.is_dir() and digits.isdigit() and (int(digits) > last or path.name.endswith(".tmp")):
+    for path in [*space.folder.glob("v*"), *space.paths.models(space.name).glob("*-v*")]:
+        found = _MADE.fullmatch(path.name)
+        if found and path.is_dir() and (int(found["version"]) > last or path.name.endswith(".tmp")):
             shutil.rmtree(path, ignore_errors=True)

@@ -59,6 +59,19 @@ def test_l2_far_from_the_origin_is_exact():
     np.testing.assert_allclose(distances, [[0.1, 0.4, 1.6]], atol=1e-3)
 
 
+def test_l2_of_tight_groups_far_apart_is_exact():
+    rng = np.random.default_rng(0)
+    matrix = (np.repeat([[1000.0], [-1000.0]], 300, axis=0) + rng.normal(size=(600, 4)) * 0.01).astype(np.float32)
+    rows, _ = nearest(matrix, matrix[:20], "l2", 5)
+    np.testing.assert_array_equal(rows, np.argsort(-brute(matrix, matrix[:20], "l2"), axis=1, kind="stable")[:, :5])
+
+
+def test_l2_beside_an_outlier_that_overflows():
+    matrix = np.array([[1, 0], [2, 0], [4, 0], [3e30, 0]], np.float32)
+    with pytest.raises(InputError, match="overflows"):
+        nearest(matrix, matrix[:1], "l2", 2)
+
+
 def test_the_distance_to_itself_is_zero_and_the_cosine_at_most_one():
     matrix = np.random.default_rng(0).normal(size=(300, 17)).astype(np.float32)
     rows, distances = nearest(matrix, matrix, "l2", 1)

@@ -171,7 +171,7 @@ def test_an_unknown_metric_lists_the_known_ones():
 
 
 def test_threads_are_given_back_when_evaluations_overlap():
-    from threading import Barrier, Thread
+    from threading import Barrier, Event, Thread
 
     from threadpoolctl import threadpool_info
 
@@ -180,18 +180,20 @@ def test_threads_are_given_back_when_evaluations_overlap():
     def limits():
         return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
 
-    before, gate, seen = limits(), Barrier(2), []
+    before, together, left, seen = limits(), Barrier(2), Event(), []
 
-    def work():
+    def work(leaves_first):
         with one_thread():
-            gate.wait(10)
-            seen.append(limits())
-            gate.wait(10)
+            together.wait(10)
+            if not leaves_first:
+                left.wait(10)
+                seen.append(limits())
+        left.set()
 
-    workers = [Thread(target=work) for _ in range(2)]
+    workers = [Thread(target=work, args=(leaves_first,)) for leaves_first in (True, False)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join(20)
     assert before and limits() == before
-    assert seen == [[1] * len(before)] * 2
+    assert seen == [[1] * len(before)]

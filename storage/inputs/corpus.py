@@ -25,7 +25,7 @@ def lines(path: Path) -> Iterator[bytes]:
     ------
     InputError : the .gz is truncated or is no gzip file.
     """
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
         try:
             for number, line in enumerate(file):
                 yield (line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line).rstrip(b"\r\n")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import gzip
-import math
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv as pacsv
@@ -17,6 +18,9 @@ from embedders.data import Graph
 from embedders.errors import InputError
 
 Columns = tuple[str, str, str | None]
+
+_UNREADABLE = (UnicodeDecodeError, OSError, EOFError, zlib.error)
+_LEAST, _MOST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
 def read_graph(files: Sequence[Path], *, columns: Columns | None, directed: bool) -> Graph:
@@ -35,16 +39,13 @@ def read_graph(files: Sequence[Path], *, columns: Columns | None, directed: bool
     tables = [_read(path, columns) for path in files]
     edges = pa.concat_tables(tables)
     if not edges.num_rows:
-        raise InputError(
-            f"Got {', '.join(map(repr, map(str, files)))} without an edge; expected a source and a target on each line."
-        )
+        raise _edgeless(files)
     both = pa.chunked_array(edges.column("source").chunks + edges.column("target").chunks)
-    coded = both.combine_chunks().dictionary_encode()
-    coded = coded.chunk(0) if isinstance(coded, pa.ChunkedArray) else coded
-    rows = coded.indices.to_numpy()
+    coded = both.dictionary_encode().unify_dictionaries()
+    rows = np.concatenate([chunk.indices.to_numpy() for chunk in coded.chunks])
     n = edges.num_rows
     weight = edges.column("weight").to_numpy() if "weight" in edges.column_names else None
-    return Graph.from_edges(coded.dictionary.to_pylist(), rows[:n], rows[n:], weight, directed=directed)
+    return Graph.from_edges(coded.chunk(0).dictionary.to_pylist(), rows[:n], rows[n:], weight, directed=directed)
 
 
 def _read(path: Path, columns: Columns | None) -> pa.Table:
@@ -57,7 +58,7 @@ def _read(path: Path, columns: Columns | None) -> pa.Table:
     types = {name: pa.float64() if role == "weight" else pa.string() for name, role in zip(wanted, roles, strict=True)}
     try:
         table = pacsv.read_csv(
-            path,
+            pa.input_stream(path, compression="gzip" if _zipped(path) else None),
             read_options=pacsv.ReadOptions(autogenerate_column_names=columns is None),
             parse_options=pacsv.ParseOptions(delimiter=separator),
             convert_options=pacsv.ConvertOptions(
@@ -68,22 +69,32 @@ def _read(path: Path, columns: Columns | None) -> pa.Table:
         raise _explain(path, columns, separator, error) from error
     bad = pc.or_(pc.equal(table["source"], ""), pc.equal(table["target"], ""))
     if "weight" in roles:
-        bad = pc.or_(bad, pc.invert(pc.and_(pc.greater(table["weight"], 0), pc.is_finite(table["weight"]))))
+        bad = pc.or_(bad, pc.invert(_usable(table["weight"])))
     if pc.any(bad).as_py():
         raise _explain(path, columns, separator, None)
     return table
 
 
+def _usable(weight: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Whether a weight is positive, also as float32."""
+    return pc.and_(pc.greater_equal(weight, _LEAST), pc.less_equal(weight, _MOST))
+
+
 def _explain(path: Path, columns: Columns | None, separator: str | None, error: Exception | None) -> InputError:
     """Read again, slowly, to say which line is wrong."""
     try:
-        for _ in _rows(path, columns, separator):
-            pass
+        if not sum(1 for _ in _rows(path, columns, separator)):
+            return _edgeless([path])
     except InputError as found:
         return found
     return InputError(
         f"Got {str(path)!r}, which cannot be read as an edge list ({error}). Check its separator and quotes."
     )
+
+
+def _edgeless(files: Sequence[Path]) -> InputError:
+    names = ", ".join(repr(str(path)) for path in files)
+    return InputError(f"Got {names} without an edge; expected a source and a target on each line.")
 
 
 def _rows(path: Path, columns: Columns | None, separator: str | None) -> Iterator[tuple[str, str, float]]:
@@ -93,21 +104,27 @@ def _rows(path: Path, columns: Columns | None, separator: str | None) -> Iterato
             places: list[int] | None = None if columns is not None else [0, 1]
             width = 0
             for number, line in enumerate(file, start=1):
-                if not line.strip() or (_plain(path) and line.startswith("#")):
+                line = line.rstrip("\r\n")
+                if not (line.strip() if separator is None else line) or (_plain(path) and line.startswith("#")):
                     continue
-                fields = (
-                    line.split() if separator is None else next(csv.reader([line.rstrip("\r\n")], delimiter=separator))
-                )
+                fields = line.split() if separator is None else _fields(path, number, line, separator)
                 if places is None:
                     assert columns is not None
                     places, width = _places(path, columns, fields), len(fields)
                     continue
                 width = width or len(fields)
                 yield _edge(path, number, fields, places, width)
-        except (UnicodeDecodeError, OSError, EOFError) as error:
-            raise InputError(
-                f"Got {str(path)!r}, which cannot be read ({error}); expected UTF-8 text, plain or gzip."
-            ) from error
+        except _UNREADABLE as error:
+            raise _unreadable(path, error) from error
+
+
+def _fields(path: Path, number: int, line: str, separator: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=separator))
+    except csv.Error as error:
+        raise InputError(
+            f"Got line {number} of {str(path)!r}, which cannot be cut into fields ({error}). Mend the line."
+        ) from error
 
 
 def _places(path: Path, columns: Columns, header: Sequence[str]) -> list[int]:
@@ -132,9 +149,11 @@ def _edge(path: Path, number: int, fields: Sequence[str], places: Sequence[int],
     try:
         weight = float(rest[0]) if rest else 1.0
     except ValueError:
-        weight = math.nan
-    if not (weight > 0 and math.isfinite(weight)):
-        raise InputError(f"Got the weight {rest[0]!r} on {place}; expected a positive number. Mend the line.")
+        weight = np.nan
+    if not _LEAST <= weight <= _MOST:
+        raise InputError(
+            f"Got the weight {rest[0]!r} on {place}; expected a positive number that a float32 can hold. Mend the line."
+        )
     return source, target, weight
 
 
@@ -148,26 +167,36 @@ def _read_lines(path: Path, columns: Columns | None, separator: str | None) -> p
     return table
 
 
+def _zipped(path: Path) -> bool:
+    return path.suffix.lower() == ".gz"
+
+
+def _suffix(path: Path) -> str:
+    return Path(path.stem if _zipped(path) else path.name).suffix.lower()
+
+
 def _plain(path: Path) -> bool:
     """Whether it is neither .csv nor .tsv, so that its separator must be guessed and # starts a comment."""
-    return Path(path.stem if path.suffix == ".gz" else path).suffix not in {".csv", ".tsv"}
+    return _suffix(path) not in {".csv", ".tsv"}
 
 
 def _format(path: Path) -> tuple[str | None, bool]:
-    """The field separator, None for blanks; and whether the file begins with comments."""
+    """The field separator, None for blanks; and whether the file has comments."""
     if not _plain(path):
-        return ("," if ".csv" in path.suffixes else "\t"), False
-    comments = False
+        return ("," if _suffix(path) == ".csv" else "\t"), False
+    separator, first, comments = None, True, False
     with _open(path) as file:
         try:
             for line in file:
                 if line.startswith("#"):
                     comments = True
-                elif line.strip():
-                    return ("\t" if "\t" in line else "," if "," in line else None), comments
-        except (UnicodeDecodeError, OSError, EOFError) as error:
+                elif first and line.strip():
+                    separator, first = "\t" if "\t" in line else "," if "," in line else None, False
+                if comments and not first:
+                    break
+        except _UNREADABLE as error:
             raise _unreadable(path, error) from error
-    return None, comments
+    return separator, comments
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
@@ -175,6 +204,6 @@ def _unreadable(path: Path, error: Exception) -> InputError:
 
 
 def _open(path: Path) -> TextIO:
-    if path.suffix == ".gz":
+    if _zipped(path):
         return gzip.open(path, "rt", encoding="utf-8-sig", newline="\n")
     return path.open(encoding="utf-8-sig", newline="\n")

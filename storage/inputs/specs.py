@@ -170,11 +170,12 @@ def find_files(pattern: str, base: Path, suffixes: Sequence[str]) -> tuple[Path,
     if path.is_dir():
         found = [p for p in path.rglob("*") if p.name.lower().endswith(tuple(suffixes)) and not _hidden(p, path)]
         root, expected = path, f"files below it that end in {', '.join(suffixes)}"
-    elif glob.has_magic(str(pattern)) and not path.exists():
-        parts = path.parts
+    elif glob.has_magic(pattern) and not path.exists():
+        parts = Path(pattern).expanduser().parts  # `base` is no pattern, whatever its folders are called
         fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
-        root, expected = Path(*parts[:fixed]), "at least one file that matches"
-        found = [Path(p) for p in glob.glob(str(path), recursive=True)]  # noqa: PTH207  (pathlib has no hidden-file rule)
+        root, expected = base.joinpath(*parts[:fixed]), "at least one file that matches"
+        rest = str(Path(*parts[fixed:]))
+        found = [root / p for p in glob.glob(rest, root_dir=root, recursive=True)]  # noqa: PTH207  (pathlib has no hidden-file rule)
     else:
         root, expected, found = path.parent, "a file, a folder or a glob", [path]
     files = sorted((p for p in found if p.is_file()), key=lambda p: p.relative_to(root).as_posix())
@@ -182,7 +183,18 @@ def find_files(pattern: str, base: Path, suffixes: Sequence[str]) -> tuple[Path,
         raise InputError(
             f"Got path {pattern!r} ({path}), where there is no such file; expected {expected}. Mend the path (it is relative to the pipeline file)."
         )
+    for file in files:
+        if not _is_text(str(file)):
+            raise InputError(f"Got the file name {str(file)!r}, which is not UTF-8; expected text. Rename the file.")
     return root, files
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _hidden(path: Path, root: Path) -> bool:
