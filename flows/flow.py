@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from pathlib import Path
 from typing import Any
 
 from flows import settings
@@ -10,6 +11,7 @@ from flows import settings
 settings.apply()
 
 from prefect import flow  # noqa: E402  (the settings must come first)
+from prefect.runtime import flow_run  # noqa: E402
 from prefect.task_runners import ThreadPoolTaskRunner  # noqa: E402
 
 from embedders.errors import InputError, PolyvecError  # noqa: E402
@@ -29,10 +31,16 @@ class RunFailedError(PolyvecError):
         self.results, self.exit_code = results, exit_code
 
 
+def _run_name() -> str:
+    """The pipeline file with its folder: enough to know it by."""
+    path = Path(flow_run.parameters["file"]).absolute()
+    return f"{path.parent.name}/{path.name}"
+
+
 _runner: Any = ThreadPoolTaskRunner(max_workers=16)  # steps that wait for cores hold a thread
 
 
-@flow(name="polyvec", flow_run_name="polyvec {file}", task_runner=_runner, persist_result=False)
+@flow(name="polyvec", flow_run_name=_run_name, task_runner=_runner, persist_result=False)
 def run_pipeline(file: str = "polyvec.yaml", only: list[str] | None = None, force: bool = False) -> dict[str, Any]:
     """Bring every space of a pipeline file up to date.
 

@@ -18,6 +18,7 @@ from storage.space import Version
 
 COLOURS = 12  # labels that get a colour of their own; the rest are grey
 POINTS = 1000  # rows drawn
+INLINE = 400_000  # characters of pictures that an artifact carries; the server takes half a megabyte
 
 
 class Row(BaseModel):
@@ -58,20 +59,19 @@ class Results(BaseModel):
 
 
 def headline(ref: ScoreRef) -> str:
-    """The first score of an evaluation, its baselines in brackets.
+    """The first score of an evaluation, what it was measured on, and its baselines in brackets.
 
-    >>> headline(ScoreRef(space="s", version=1, evaluation="kind", scores={"accuracy": 0.75, "macro_f1": 0.7, "majority": 0.2}))
-    'kind accuracy 0.750 (majority 0.200), macro_f1 0.700'
+    >>> headline(ScoreRef(space="s", version=1, evaluation="kind", scores={"accuracy": 0.75, "majority": 0.2}, n=1200))
+    'kind accuracy 0.750, n 1,200 (majority 0.200)'
     """
     (name, value), *rest = ref.scores.items()
-    base = [
-        f"{metric.removeprefix('accuracy[').removesuffix(']')} {v:.3f}"
-        for metric, v in rest
-        if metric in {"majority", "chance", "coverage"} or "[" in metric
+    shown = [f"{ref.evaluation} {name} {value:.3f}"]
+    shown += [f"{metric} {v:.3f}" for metric, v in rest if metric == "macro_f1"]
+    shown += [f"n {ref.n:,}"] if ref.n is not None else []
+    baselines = [
+        f"{metric.removeprefix('accuracy[').removesuffix(']')} {v:.3f}" for metric, v in rest if metric != "macro_f1"
     ]
-    brackets = f" ({', '.join(base)})" if base else ""
-    more = f", macro_f1 {ref.scores['macro_f1']:.3f}" if "macro_f1" in ref.scores else ""
-    return f"{ref.evaluation} {name} {value:.3f}{brackets}{more}"
+    return ", ".join(shown) + (f" ({', '.join(baselines)})" if baselines else "")
 
 
 def write_report(pipeline: Pipeline, run: str, rows: Sequence[Row]) -> Path:
@@ -93,11 +93,14 @@ def write_report(pipeline: Pipeline, run: str, rows: Sequence[Row]) -> Path:
 
 
 def inline(report: Path) -> str:
-    """The report with its pictures inside, for an artifact."""
+    """The report with its pictures inside, for an artifact; pictures past INLINE bytes stay beside the file."""
     text = report.read_text(encoding="utf-8")
-    for picture in report.parent.glob("*.png"):
+    room = INLINE
+    for picture in sorted(report.parent.glob("*.png")):
         data = base64.b64encode(picture.read_bytes()).decode()
-        text = text.replace(f"]({picture.name})", f"](data:image/png;base64,{data})")
+        room -= len(data)
+        place = f"](data:image/png;base64,{data})" if room >= 0 else f"]({picture.as_uri()})"
+        text = text.replace(f"]({picture.name})", place)
     return text
 
 

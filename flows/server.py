@@ -12,7 +12,9 @@ def main(port: str = "4200") -> None:
     """Become `prefect server start`; the UI is told the port, else it looks for the API on 4200."""
     settings.apply()
     os.environ.setdefault("PREFECT_SERVER_UI_API_URL", f"http://127.0.0.1:{port}/api")
-    os.execv(sys.executable, [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port])
+    os.execv(
+        sys.executable, [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
+    )
 
 
 if __name__ == "__main__":

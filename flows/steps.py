@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from functools import cache
 from pathlib import Path
@@ -53,12 +54,13 @@ class VersionRef(Reference):
 
 
 class ScoreRef(Reference):
-    """What an evaluation found, headline first."""
+    """What an evaluation found, headline first. n: rows, pairs or questions it was measured on."""
 
     space: str
     version: int
     evaluation: str
     scores: dict[str, float]
+    n: int | None = None
 
 
 @cache
@@ -128,9 +130,8 @@ def evaluate_space(pipeline: Pipeline, ref: VersionRef, name: str) -> ScoreRef:
     fingerprint = evaluation_fingerprint(pipeline, evaluation, DigestCache(store.paths.cache))
     scores = [(s.metric, s.value, s.low, s.high) for s in report.scores]
     tables.record_metrics(store.paths, ref.space, ref.version, name, fingerprint, scores, report.notes)
-    return ScoreRef(
-        space=ref.space, version=ref.version, evaluation=name, scores={s.metric: s.value for s in report.scores}
-    )
+    values = {s.metric: s.value for s in report.scores}
+    return ScoreRef(space=ref.space, version=ref.version, evaluation=name, scores=values, n=report.notes.get("n"))
 
 
 def judge(pipeline: Pipeline, version: Version, evaluation: Any) -> Report:
@@ -196,12 +197,11 @@ def report_folder(pipeline: Pipeline, run: str) -> Path:
 
 def recorded_scores(version: Version) -> list[ScoreRef]:
     """The newest recorded scores of each evaluation of a version."""
-    newest: dict[str, dict[str, float]] = {}
+    newest: dict[str, ScoreRef] = {}
     for row in tables.metrics(version.paths, version.manifest.space, version.number):
+        name = row["evaluation"]
         if row["notes"] is not None:  # the headline opens a new round
-            newest[row["evaluation"]] = {}
-        newest[row["evaluation"]][row["metric"]] = row["value"]
-    return [
-        ScoreRef(space=version.manifest.space, version=version.number, evaluation=name, scores=scores)
-        for name, scores in newest.items()
-    ]
+            n = json.loads(row["notes"]).get("n")
+            newest[name] = ScoreRef(space=row["space"], version=row["version"], evaluation=name, scores={}, n=n)
+        newest[name].scores[row["metric"]] = row["value"]
+    return list(newest.values())
