@@ -18,17 +18,9 @@ from embedders.errors import InputError, PolyvecError  # noqa: E402
 from flows import tasks  # noqa: E402
 from flows.pipeline import Pipeline  # noqa: E402
 from flows.plan import Plan, SpacePlan, make_plan  # noqa: E402
-from flows.report import Results, Row  # noqa: E402
+from flows.report import Results, Row, RunFailedError  # noqa: E402
 from flows.steps import ScoreRef, VersionRef, version_ref  # noqa: E402
 from storage.writer import check_writable  # noqa: E402
-
-
-class RunFailedError(PolyvecError):
-    """A space failed; the others are committed. results: what was done."""
-
-    def __init__(self, results: Results, exit_code: int) -> None:
-        super().__init__("; ".join(f"{name}: {message}" for name, message in results.errors.items()))
-        self.results, self.exit_code = results, exit_code
 
 
 def _run_name() -> str:

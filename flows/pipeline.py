@@ -192,11 +192,12 @@ def schema() -> dict[str, Any]:
     """The JSON schema of the pipeline file, for editors."""
     found = Pipeline.model_json_schema()
     found["properties"].pop("base")
-    return found | {"title": "polyvec pipeline"}
+    return found | {"title": "polyvec pipeline", "description": "What a polyvec.yaml holds."}
 
 
 def _read_yaml(path: Path) -> tuple[dict[str, Any], Any]:
     from ruamel.yaml import YAML
+    from ruamel.yaml.constructor import DuplicateKeyError
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
@@ -211,16 +212,26 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], Any]:
         ) from error
     try:
         marked = YAML(typ="rt").load(text)
+    except DuplicateKeyError as error:
+        key = str(error.problem).split('"')[1]
+        raise InputError(
+            f"{path}:{error.problem_mark.line + 1}: got the key {key!r} twice; expected it once. Remove one."
+        ) from None
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         problem = str(error.problem).splitlines()[0]
         raise InputError(f"{path}:{line}: got YAML that cannot be read: {problem}. Mend the line.") from None
     except YAMLError as error:
-        raise InputError(f"{path}: got YAML that cannot be read: {error}.") from None
-    if not isinstance(marked, dict):
+        line = text.count("\n", 0, getattr(error, "position", 0)) + 1
+        problem = str(error).splitlines()[0]
+        raise InputError(f"{path}:{line}: got YAML that cannot be read: {problem}. Mend the line.") from None
+    except RecursionError:
         raise InputError(
-            f"{path}:1: got {'an empty file' if marked is None else type(marked).__name__}; expected the keys store, datasets, spaces."
-        )
+            f"{path}: got YAML that is nested too deeply; expected the keys store, datasets, spaces."
+        ) from None
+    if not isinstance(marked, dict):
+        got = "an empty file" if marked is None else "a list" if isinstance(marked, list) else repr(str(marked)[:60])
+        raise InputError(f"{path}:1: got {got}; expected the keys store, datasets, spaces.")
     return _plain(marked), marked
 
 
@@ -237,15 +248,24 @@ def _plain(value: Any) -> Any:
 
 
 def _walk(marked: Any, place: Sequence[str | int]) -> Iterator[tuple[str | int, int]]:
-    """The steps of `place` that the file holds, each with its line; a union's tag is not in the file."""
+    """The steps of `place` that the file holds, each with its line; a union's tag is not in the file.
+
+    A key that a merge (`<<`) brings has the line of what it is merged into.
+    """
+    line = 1
     for step in place:
-        if isinstance(marked, dict) and step in marked:
-            yield step, marked.lc.key(step)[0] + 1  # type: ignore[attr-defined]
+        if isinstance(marked, dict):
+            key = next((key for key in marked if str(key) == str(step)), None)  # 2024 may be a key, and "2024" a name
+            if key is None:
+                continue
+            line = marked.lc.data[key][0] + 1 if key in (marked.lc.data or {}) else line  # type: ignore[attr-defined]
+            marked = marked[key]
         elif isinstance(marked, list) and isinstance(step, int) and step < len(marked):
-            yield step, marked.lc.item(step)[0] + 1  # type: ignore[attr-defined]
+            line = marked.lc.item(step)[0] + 1  # type: ignore[attr-defined]
+            marked = marked[step]
         else:
             continue
-        marked = marked[step]
+        yield step, line
 
 
 def _line(marked: Any, place: Sequence[str | int]) -> int:
@@ -286,7 +306,10 @@ def _messages(path: Path, lines: Any, model: type[BaseModel], error: ValidationE
     return found
 
 
-TAGS = {"corpus", "images", "graph", "label_probe", "neighbours", "word_similarity", "analogies"}
+TAGS = {
+    "kind": ("corpus", "images", "graph"),
+    "metric": ("label_probe", "neighbours", "word_similarity", "analogies"),
+}
 
 
 def _explain(item: Any, model: type[BaseModel], place: Sequence[str | int]) -> str:
@@ -300,11 +323,16 @@ def _explain(item: Any, model: type[BaseModel], place: Sequence[str | int]) -> s
     if kind == "missing":
         return "got nothing; expected a value. Add the key."
     if kind == "union_tag_not_found":
-        return f"got no {item['ctx']['discriminator']}; expected {item['ctx']['discriminator']} to be one of the known ones."
+        tag = item["ctx"]["discriminator"].strip("'")
+        return f"got no {tag}; expected {tag}: one of {', '.join(TAGS[tag])}."
     if kind == "union_tag_invalid":
         return f"got {item['ctx']['tag']!r}; expected one of {item['ctx']['expected_tags']}."
+    if kind == "too_short":
+        return "got nothing in it; expected at least one. Add one."
     shown = json.dumps(got, ensure_ascii=False, default=str)
     message = item["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    if kind in ("dict_type", "model_type", "model_attributes_type"):
+        message = "keys with values"
     return f"got {shown if len(shown) <= 80 else shown[:77] + '...'}; expected {message}."
 
 
@@ -314,7 +342,7 @@ def _known(annotation: Any, place: Sequence[str | int]) -> set[str]:
     if origin is Annotated:
         return _known(get_args(annotation)[0], place)
     if origin in (Union, UnionType):
-        if place and place[0] in TAGS:
+        if place and place[0] in {tag for tags in TAGS.values() for tag in tags}:
             matching = [t for t in get_args(annotation) if place[0] in _tag_values(t)]
             return set().union(*(_known(t, place[1:]) for t in matching))
         return set().union(*(_known(t, place) for t in get_args(annotation)))

@@ -82,9 +82,9 @@ class Bars(Board):
         self._console = console
         self._bars = Progress(
             SpinnerColumn(finished_text=" "),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.fields[amount]}"),
+            TextColumn("{task.fields[amount]}", markup=False),
             TimeElapsedColumn(),
             console=console,
         )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from embedders.errors import PolyvecError
 from evaluation.neighbours import nearest
 from flows.pipeline import Pipeline
 from flows.steps import ScoreRef, VersionRef
@@ -56,6 +57,14 @@ class Results(BaseModel):
     rows: tuple[Row, ...]
     errors: dict[str, str] = {}
     report: str = ""
+
+
+class RunFailedError(PolyvecError):
+    """A space failed; the others are committed. results: what was done."""
+
+    def __init__(self, results: Results, exit_code: int) -> None:
+        super().__init__("; ".join(f"{name}: {message}" for name, message in results.errors.items()))
+        self.results, self.exit_code = results, exit_code
 
 
 def headline(ref: ScoreRef) -> str:

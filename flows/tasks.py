@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 from uuid import UUID
 
-from prefect import task
+from prefect import get_run_logger, task
 from prefect.artifacts import (
     create_markdown_artifact,
     create_progress_artifact,
@@ -65,14 +65,26 @@ def embed(pipeline: Pipeline, name: str, run: str, force: bool) -> steps.Version
             show(done, total, unit)
             tell(done, total, unit)
 
-        return steps.embed_space(pipeline, name, run, force=force, progress=progress)
+        ref = steps.embed_space(pipeline, name, run, force=force, progress=progress)
+    get_run_logger().info(
+        "%s @ %d: %d rows of %d, %d quarantined, %.1f s",
+        ref.space,
+        ref.version,
+        ref.rows,
+        ref.dim,
+        ref.quarantined,
+        ref.seconds,
+    )
+    return ref
 
 
 @step("evaluate {ref.space}/{name}")
 def evaluate(pipeline: Pipeline, ref: steps.VersionRef, name: str) -> steps.ScoreRef:
     """Judge a version."""
     with board().step(f"evaluate {ref.space}/{name}"):
-        return steps.evaluate_space(pipeline, ref, name)
+        scores = steps.evaluate_space(pipeline, ref, name)
+    get_run_logger().info("%s @ %d: %s", ref.space, ref.version, report.headline(scores))
+    return scores
 
 
 @step("report")

@@ -23,6 +23,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a tabl
 DEFAULT_FILE = Path("polyvec.yaml")
 
 
+class Settings:
+    """What the options before the command said."""
+
+    debug = False
+
+
+settings = Settings()
+
+
 def load(file: Path) -> Pipeline:
     """The pipeline of a command."""
     from flows.pipeline import Pipeline

@@ -11,12 +11,11 @@ import typer
 
 from embedders.errors import PolyvecError
 from flows.cli import ask, look, work
-from flows.cli.common import err
+from flows.cli.common import err, settings
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]}
 )  # fmt: skip
-_debug = False
 
 
 def _version(wanted: bool) -> None:
@@ -35,9 +34,7 @@ def options(
     ] = False,
 ) -> None:
     """Text, images and graphs as versioned vectors in Parquet."""
-    global _debug
-    _debug = debug
-    os.environ.setdefault("POLYVEC_DEBUG", "1" if debug else "")
+    settings.debug = debug
 
 
 for command in (
@@ -52,8 +49,7 @@ for command in (
     ask.search,
     ask.analogy,
 ):
-    settings = {"ignore_unknown_options": True} if command is ask.analogy else {}
-    app.command(context_settings=settings)(command)
+    app.command(context_settings={"ignore_unknown_options": True} if command is ask.analogy else {})(command)
 
 
 def main() -> None:
@@ -61,7 +57,7 @@ def main() -> None:
     try:
         app()
     except PolyvecError as error:
-        if _debug:
+        if settings.debug:
             traceback.print_exc()
         err.print(f"error: {error}", markup=False, soft_wrap=True)
         sys.exit(error.exit_code)
@@ -72,7 +68,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
-        if _debug:
+        if settings.debug:
             raise
         err.print(
             f"error: unexpected {type(error).__name__}: {error}. Run again with polyvec --debug, and report it.",

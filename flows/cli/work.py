@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.common import DEFAULT_FILE, File, Json, err, load, out, print_json, print_table, say, size
+from flows.cli.common import DEFAULT_FILE, File, Json, err, load, print_json, print_table, say, settings, size
 
 if TYPE_CHECKING:
     from flows.plan import Plan
@@ -68,6 +68,7 @@ def plan(file: File = DEFAULT_FILE, only: Only = None, force: Force = False, as_
 def run(file: File = DEFAULT_FILE, only: Only = None, force: Force = False, as_json: Json = False) -> None:
     """Bring every space up to date: the main job."""
     from flows.plan import make_plan
+    from flows.report import RunFailedError
 
     pipeline = load(file)
     found = make_plan(pipeline, only=only or [], force=force)
@@ -77,27 +78,26 @@ def run(file: File = DEFAULT_FILE, only: Only = None, force: Force = False, as_j
         from storage.writer import check_writable
 
         check_writable(pipeline.vectors.root)
-        results = _run_flow(file, only, force)
+        try:
+            results = _run_flow(file, only, force)
+        except RunFailedError as error:
+            _print_results(error.results, as_json, idle=False)
+            raise
     _print_results(results, as_json, idle=found.idle)
 
 
 def _run_flow(file: Path, only: list[str] | None, force: bool) -> Results:
-    from flows import settings
+    from flows.settings import apply
 
-    settings.apply(quiet=not os.environ.get("POLYVEC_DEBUG"))
-    from flows.flow import RunFailedError, run_pipeline
+    apply(quiet=not settings.debug)
+    from flows.flow import run_pipeline
     from flows.progress import reporting_to
     from flows.report import Results
 
     with _board() as board, reporting_to(board), _stopping(board):
         where = os.environ.get("PREFECT_API_URL", "its own embedded server (set PREFECT_API_URL to watch it in a UI)")
         board.say(f"starting the flow on {where}")
-        try:
-            return Results.model_validate(run_pipeline(str(file.absolute()), only, force))
-        except RunFailedError as error:
-            board.__exit__(None, None, None)
-            _print_results(error.results, False, idle=False)
-            raise
+        return Results.model_validate(run_pipeline(str(file.absolute()), only, force))
 
 
 @contextmanager
@@ -150,6 +150,3 @@ def _print_results(results: Results, as_json: bool, *, idle: bool) -> None:
         say("everything is up to date; no flow was started")
     if results.report:
         say(f"report: {results.report}")
-
-
-__all__ = ["init", "out", "plan", "run"]
