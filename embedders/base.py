@@ -194,26 +194,33 @@ class Embedder(BaseModel, ABC, Generic[D]):
 
         Raises
         ------
-        InputError : the folder holds no encoder, or one of another kind.
+        InputError : the folder holds no encoder, a damaged one, or one of another kind.
         """
+        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
-        path = Path(folder) / "encoder.json"
+        folder = Path(folder)
+        path = folder / "encoder.json"
         if not path.is_file():
             raise InputError(
                 f"Got {str(folder)!r}, which holds no encoder.json; expected a folder that Encoder.save wrote."
             )
-        head = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            head = json.loads(path.read_text(encoding="utf-8"))
+            texts = {
+                p.stem: json.loads(p.read_text(encoding="utf-8")) for p in sorted(folder.glob("*.json")) if p != path
+            }
+            arrays = load_file(folder / "weights.safetensors")
+        except (ValueError, OSError, SafetensorError) as error:
+            raise InputError(
+                f"Got {str(folder)!r}, where a file is missing or damaged ({error}). Restore it."
+            ) from error
         if head["kind"] != cls.kind or head["version"] != cls.version:
             raise InputError(
-                f"Got an encoder {head['kind']!r} version {head['version']} in {str(folder)!r}; {cls.__name__} reads {cls.kind!r} version {cls.version}."
+                f"Got an encoder {head['kind']!r} version {head['version']} in {str(folder)!r}; "
+                f"{cls.__name__} reads {cls.kind!r} version {cls.version}."
             )
-        texts = {
-            p.stem: json.loads(p.read_text(encoding="utf-8")) for p in sorted(path.parent.glob("*.json")) if p != path
-        }
-        return cls.restore(
-            cls.model_validate(head["recipe"]), load_file(path.parent / "weights.safetensors"), texts, head["mode"]
-        )
+        return cls.restore(cls.model_validate(head["recipe"]), arrays, texts, head["mode"])
 
     def located(self, base: Path) -> Self:
         """The same recipe with its relative file names taken from the folder `base`."""

@@ -54,15 +54,17 @@ class DigestCache:
             return {
                 (path, size, mtime): digest
                 for path, size, mtime, digest in base.execute("SELECT path, size, mtime_ns, digest FROM files")
+                if digest
             }
         return {}
 
     def _write(self, fresh: dict[tuple[str, int, int], str]) -> None:
         if not fresh or not self._folder.parent.is_dir():  # planning makes no store
             return
-        with suppress(sqlite3.Error, OSError):  # a cache that cannot be written costs time, nothing else
+        file = self._folder / "digests.sqlite"
+        try:  # a cache that cannot be written costs time, nothing else
             self._folder.mkdir(exist_ok=True)
-            with closing(sqlite3.connect(self._folder / "digests.sqlite", timeout=5)) as base, base:
+            with closing(sqlite3.connect(file, timeout=5)) as base, base:
                 base.execute(
                     "CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, digest TEXT)"
                 )
@@ -70,6 +72,11 @@ class DigestCache:
                     "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)",
                     [(*key, digest) for key, digest in fresh.items()],
                 )
+        except (sqlite3.OperationalError, OSError):  # busy, read-only or full
+            return
+        except sqlite3.DatabaseError:  # damaged: begin anew
+            with suppress(OSError):
+                file.unlink()
 
 
 def _stat(path: Path) -> os.stat_result:

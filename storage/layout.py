@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -107,22 +108,29 @@ def write_parts(batches: Iterable[Batch], folder: Path, summary: Mapping[str, An
     return [entry.result() for entry in entries]
 
 
-def open_part(path: Path) -> pq.ParquetFile:
+@contextmanager
+def open_part(path: Path, rows: int) -> Iterator[pq.ParquetFile]:
     """One part, ready to read.
 
     Raises
     ------
-    DamagedError : it is missing or is no whole Parquet file.
+    DamagedError : it is missing, is no whole Parquet file, or does not hold `rows` rows; also while it is read.
     """
     try:
-        return pq.ParquetFile(path, memory_map=True)
+        with pq.ParquetFile(path, memory_map=True) as part:
+            if part.metadata.num_rows != rows or not part.schema_arrow.equals(SCHEMA):
+                raise DamagedError(
+                    f"The part {path} holds {part.metadata.num_rows} rows of {', '.join(part.schema_arrow.names)}; "
+                    f"expected {rows} of {', '.join(COLUMNS)}. Restore it from a copy, or run the pipeline with --force."
+                )
+            yield part
     except FileNotFoundError as error:
         raise DamagedError(
             f"The part {path} is missing. Restore it from a copy, or run the pipeline with --force."
         ) from error
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DamagedError(
-            f"The part {path} cannot be read ({error}). Restore it, or run the pipeline with --force."
+            f"The part {path} cannot be read ({error}). Restore it from a copy, or run the pipeline with --force."
         ) from error
 
 
@@ -151,31 +159,33 @@ def read_matrix(paths: Sequence[Path], rows: Sequence[int], dim: int) -> Matrix:
 
 
 def _part_matrix(path: Path, rows: int, dim: int) -> Matrix:
-    with open_part(path) as part:
-        try:
-            column = part.read(columns=["vector"], use_threads=False).column("vector")
-        except (pa.ArrowInvalid, OSError) as error:
-            raise DamagedError(f"The part {path} cannot be read ({error}). Restore it.") from error
+    with open_part(path, rows) as part:
+        column = part.read(columns=["vector"], use_threads=False).column("vector")
     pieces = [chunk.flatten().to_numpy(zero_copy_only=True) for chunk in column.chunks]
     flat = pieces[0] if len(pieces) == 1 else np.concatenate([np.empty(0, np.float32), *pieces])
     if flat.size != rows * dim or len(column) != rows:
         raise DamagedError(
-            f"The part {path} holds {len(column)} vectors and {flat.size} numbers; expected {rows} of {dim}. Restore it."
+            f"The part {path} holds {len(column)} vectors and {flat.size} numbers; expected {rows} of {dim}. "
+            "Restore it from a copy, or run the pipeline with --force."
         )
     return flat.reshape(rows, dim)
 
 
-def read_table(paths: Sequence[Path], columns: Sequence[str]) -> pa.Table:
+def read_table(paths: Sequence[Path], rows: Sequence[int], columns: Sequence[str]) -> pa.Table:
     """Some columns of all parts."""
     tables = []
-    for path in paths:
-        with open_part(path) as part:
-            tables.append(part.read(columns=list(columns)))
+    for path, expected in zip(paths, rows, strict=True):
+        with open_part(path, expected) as part:
+            table = part.read(columns=list(columns))
+            table.validate(full=True)
+        tables.append(table)
     return pa.concat_tables(tables) if tables else pa.schema([SCHEMA.field(c) for c in columns]).empty_table()
 
 
-def read_batches(paths: Sequence[Path], columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
-    """Some columns of all parts, at most `rows` rows at a time; memory is bounded by a row group."""
-    for path in paths:
-        with open_part(path) as part:
-            yield from part.iter_batches(rows, columns=list(columns))
+def read_batches(
+    paths: Sequence[Path], rows: Sequence[int], columns: Sequence[str], size: int
+) -> Iterator[pa.RecordBatch]:
+    """Some columns of all parts, at most `size` rows at a time; memory is bounded by a row group."""
+    for path, expected in zip(paths, rows, strict=True):
+        with open_part(path, expected) as part:
+            yield from part.iter_batches(size, columns=list(columns))

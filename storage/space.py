@@ -50,6 +50,12 @@ class Version:
         return delta.data_files(self.paths.space(self.manifest.space), self.delta_version)
 
     @property
+    def _rows(self) -> list[int]:
+        rows = {entry.path: entry.rows for entry in self.manifest.files}
+        folder = self.paths.space(self.manifest.space)
+        return [rows[path.relative_to(folder).as_posix()] for path in self._files]
+
+    @property
     def files(self) -> list[str]:
         """Absolute paths of its Parquet files, in row order: pass them to DuckDB, Polars, Spark, pandas."""
         return [str(path) for path in self._files]
@@ -63,9 +69,7 @@ class Version:
     @cached_property
     def matrix(self) -> Matrix:
         """(n, dim) float32, row i belongs to ids[i]; read-only and without a copy when it lies in one file."""
-        rows = {entry.path: entry.rows for entry in self.manifest.files}
-        folder = self.paths.space(self.manifest.space)
-        return read_matrix(self._files, [rows[path.relative_to(folder).as_posix()] for path in self._files], self.dim)
+        return read_matrix(self._files, self._rows, self.dim)
 
     @property
     def vectors(self) -> Vectors:
@@ -74,11 +78,11 @@ class Version:
 
     def table(self, columns: Sequence[str] = COLUMNS) -> pa.Table:
         """Some columns of all rows."""
-        return read_table(self._files, columns)
+        return read_table(self._files, self._rows, columns)
 
     def batches(self, columns: Sequence[str] = ("id", "vector"), rows: int = 8192) -> Iterator[pa.RecordBatch]:
         """Some columns, at most `rows` rows at a time, in bounded memory."""
-        return read_batches(self._files, columns, rows)
+        return read_batches(self._files, self._rows, columns, rows)
 
     def encoder(self) -> Encoder[Any]:
         """The fitted encoder it was made with."""

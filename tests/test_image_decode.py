@@ -71,14 +71,11 @@ def test_formats(write, name, options):
     assert close(corners(square(write(quarters(), name, **options))), [RED, GREEN, BLUE, WHITE])
 
 
-@pytest.mark.parametrize("mode", ["CMYK", "P", "L", "1", "LA", "RGBA", "PA", "YCbCr"])
+@pytest.mark.parametrize("mode", ["CMYK", "P", "L", "1", "LA", "RGBA", "YCbCr"])
 def test_modes(write, mode):
     grey = mode in {"L", "1", "LA"}
-    image = (Image.new("RGB", (64, 64), WHITE) if grey else quarters()).convert("RGB")
-    image = image.convert(mode) if mode != "PA" else image.convert("P").convert("PA")
-    path = write(image, "a.tif" if mode in {"CMYK", "YCbCr", "PA"} else "a.png") if mode != "PA" else None
-    if path is None:
-        pytest.skip("Pillow writes no palette with alpha")
+    image = (Image.new("RGB", (64, 64), WHITE) if grey else quarters()).convert(mode)
+    path = write(image, "a.tif" if mode in {"CMYK", "YCbCr"} else "a.png")
     assert close(corners(square(path)), [WHITE] * 4 if grey else [RED, GREEN, BLUE, WHITE])
 
 
@@ -144,12 +141,11 @@ def test_exif_orientation(write, orientation, name):
 
 
 def test_the_square_is_the_centre_of_the_resized_picture(write):
-    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 150, 3), np.uint8)).resize((300, 180))
-    whole = photo.resize((round(300 * 64 / 180), 64), Image.Resampling.BICUBIC)
-    left = (whole.width - 56) // 2
-    expected = np.asarray(whole.crop((left, 4, left + 56, 60)))
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (192, 312, 3), np.uint8))
+    whole = photo.resize((104, 64), Image.Resampling.BICUBIC)
+    expected = np.asarray(whole.crop((24, 4, 80, 60)))
     got = decode(write(photo, "a.png"), short_side=64, crop=56, interpolation="bicubic")
-    assert np.abs(got.astype(int) - expected).mean() < 6  # the exact centre lies a third of a pixel aside
+    assert close(got, expected, 1)
 
 
 def test_a_large_jpeg_is_decoded_reduced(write, monkeypatch):

@@ -178,20 +178,42 @@ def _square(
 
     orientation = _orientation(image)
     width, height = (image.width, image.height) if image.format == "TIFF" else extent  # a TIFF turns as it loads
-    side = min(width, height) * crop / short_side
-    left, top = (width - side) / 2, (height - side) / 2
+    box = _box(width, height, short_side, crop, orientation)
     filtering = Image.Resampling.BICUBIC if interpolation == "bicubic" else Image.Resampling.BILINEAR
     native = _resizable(image)
-    small = native.resize((crop, crop), filtering, box=(left, top, left + side, top + side))
+    small = native.resize((crop, crop), filtering, box=box)
     if small.mode in {"I", "F"}:
         small = _grey(small, native, sixteen=image.mode.startswith("I;16"))
     if small.mode == "RGBA":
         white = Image.new("RGBA", small.size, "white")
         white.alpha_composite(small)
         small = white
-    if orientation in _TURNS:
+    if orientation > 1:
         small = small.transpose(Image.Transpose[_TURNS[orientation]])
     return np.asarray(small.convert("RGB"))
+
+
+def _box(
+    width: float, height: float, short_side: int, crop: int, orientation: int
+) -> tuple[float, float, float, float]:
+    """Left, top, right, bottom, in the stored picture, of the square that "resize, then cut the centre" would give.
+
+    The resized size and the corner are rounded as torchvision does, so that vectors agree with those of a plain loop.
+    """
+    w, h = (height, width) if orientation >= 5 else (width, height)
+    long = int(short_side * max(w, h) / min(w, h))
+    resized = (short_side, long) if w <= h else (long, short_side)
+    (left, right), (top, bottom) = (
+        (start * size / new, (start + crop) * size / new)
+        for size, new in zip((w, h), resized, strict=True)
+        for start in [round((new - crop) / 2)]
+    )
+    if orientation in {2, 3, 6, 7}:
+        left, right = w - right, w - left
+    if orientation in {3, 4, 7, 8}:
+        top, bottom = h - bottom, h - top
+    box = (top, left, bottom, right) if orientation >= 5 else (left, top, right, bottom)
+    return max(box[0], 0.0), max(box[1], 0.0), min(box[2], width), min(box[3], height)
 
 
 def _resizable(image: Image.Image) -> Image.Image:
@@ -229,7 +251,8 @@ def _range(native: Image.Image) -> tuple[float, float]:
 def _orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; 1 where there is none or it cannot be read."""
     try:
-        return int(image.getexif().get(_ORIENTATION, 1))
+        found = int(image.getexif().get(_ORIENTATION, 1))
+        return found if found in _TURNS else 1
     except MemoryError:
         raise
     except Exception:  # damaged metadata says nothing about the pixels

@@ -1,33 +1,40 @@
-"""Decoding ahead of the network: a bounded number of pictures in flight, handed over in their order."""
+"""Work ahead of the reader in threads: a bounded number of pieces in flight, handed over in their order."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 A = TypeVar("A")
 B = TypeVar("B")
 MOST_WORKERS = 32
-"""More decoders than this only cost memory: each may hold a picture of 50 million pixels."""
+"""More threads than this only cost memory: each may hold a picture of 50 million pixels."""
 
 
 def workers(threads: int) -> int:
-    """Decoding threads for a recipe's `threads` (0: every core this process may use)."""
+    """Threads for a recipe's `threads` (0: every core this process may use)."""
     if threads == 0:
         threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(threads, MOST_WORKERS)
 
 
-def ahead(function: Callable[[A], B], items: Iterable[A], *, threads: int, window: int) -> Iterator[B]:
-    """`map` in threads, in order, at most `window` results ahead of the reader.
+def ahead(
+    function: Callable[[A], B],
+    items: Iterable[A],
+    *,
+    threads: int,
+    window: int,
+    initializer: Callable[[], None] | None = None,
+) -> Generator[B, None, None]:
+    """`map` in threads, in order, at most `window` results ahead of the reader; `initializer` runs once a thread.
 
     >>> list(ahead(len, ["a", "bb", ""], threads=2, window=1))
     [1, 2, 0]
     """
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="polyvec-decode")
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="polyvec-image", initializer=initializer)
     waiting: deque[Future[B]] = deque()
     try:
         for item in items:

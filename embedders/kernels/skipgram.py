@@ -24,6 +24,8 @@ GROUP = 6  # targets handled together: the centre and 5 negatives, or the next 6
 CHUNK = 4096  # kept tokens looked at together; a document longer than that is cut, its contexts with it
 TABLE, BOUND = 1024, 6.0
 _sigmoid_table = (1.0 / (1.0 + np.exp(-((np.arange(TABLE) + 0.5) / TABLE * 2 - 1) * BOUND))).astype(np.float32)
+# past the bound the answer counts as reached, as in word2vec.c: a rest of gradient there would add up without end
+_sigmoid_table[0], _sigmoid_table[-1] = 0, 1
 
 
 # fmt: off
@@ -46,8 +48,8 @@ def _pair(w, a, b, t, g, base, dim, c, lr, real, sigmoid, solo):
     c[6] = b0; c[7] = b1; c[8] = b2; c[9] = b3; c[10] = b4; c[11] = b5
     for k in range(2 * GROUP):
         f = min(max(c[k], -bound), bound - np.float32(0.001))
-        goal = real[base + k % GROUP]
-        c[k] = (goal - sigmoid[int((f + bound) * scale)]) * lr if goal >= 0 else np.float32(0)
+        goal = real[base + k % GROUP]  # below, "&" keeps a NaN inside the table
+        c[k] = (goal - sigmoid[int((f + bound) * scale) & (TABLE - 1)]) * lr if goal >= 0 else np.float32(0)
     if solo:
         c[GROUP:] = 0
     a0 = c[0]; a1 = c[1]; a2 = c[2]; a3 = c[3]; a4 = c[4]; a5 = c[5]
@@ -110,13 +112,13 @@ def _segment(
                 if np.float32(state >> np.uint64(40)) * unit < keep[row]:
                     buffer[n] = row
                     n += 1
-        done[slot] += position - start
         if position == offsets[document + 1]:
             document += 1
         trained = 0
         for i in range(0, len(done), LANES):
             trained += done[i]
         rate = np.float32(lr * max(1.0 - trained / total, 1e-4))
+        done[slot] += position - start
         for i in range(n):
             centre = buffer[i]
             state = state * multiply + add

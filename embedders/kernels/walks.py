@@ -61,7 +61,7 @@ def _walk(indptr, indices, keep, other, starts, first, last, out, p, q, seed):
                     if np.float64(state >> np.uint64(11)) * unit >= keep[begin + entry]:
                         entry = np.int64(other[begin + entry])
                 following = indices[begin + entry]
-                if previous < 0 or not biased:
+                if previous < 0 or not biased or degree == 1:
                     break
                 state = state * multiply + add
                 draw = np.float64(state >> np.uint64(11)) * unit * most

@@ -14,11 +14,10 @@ Tokens = Literal["words", "whitespace"]
 
 @cache
 def _word_pattern() -> re.Pattern[str]:
-    # \w knows letters and digits but no combining marks, without which Hindi or Thai words fall apart
-    marks = "".join(
-        f"{re.escape(chr(first))}-{re.escape(chr(last))}"
-        for first, last in _runs([c for c in range(sys.maxunicode + 1) if unicodedata.category(chr(c))[0] == "M"])
-    )
+    # \w knows letters and digits, but neither combining marks, without which Hindi or Thai words fall apart, nor the
+    # zero-width joiners inside Persian and Indic words
+    inside = [c for c in range(sys.maxunicode + 1) if unicodedata.category(chr(c))[0] == "M" or c in (0x200C, 0x200D)]
+    marks = "".join(f"{re.escape(chr(first))}-{re.escape(chr(last))}" for first, last in _runs(inside))
     letter = rf"[^\W_][{marks}]*"
     return re.compile(rf"(?:{letter})+(?:'(?:{letter})+)*")
 

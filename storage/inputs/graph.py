@@ -39,7 +39,8 @@ def read_graph(files: Sequence[Path], *, columns: Columns | None, directed: bool
     tables = [_read(path, columns) for path in files]
     edges = pa.concat_tables(tables)
     if not edges.num_rows:
-        raise _edgeless(files)
+        names = ", ".join(repr(str(path)) for path in files)
+        raise InputError(f"Got {names} without an edge; expected a source and a target on each line.")
     both = pa.chunked_array(edges.column("source").chunks + edges.column("target").chunks)
     coded = both.dictionary_encode().unify_dictionaries()
     rows = np.concatenate([chunk.indices.to_numpy() for chunk in coded.chunks])
@@ -65,36 +66,17 @@ def _read(path: Path, columns: Columns | None) -> pa.Table:
                 column_types=types, include_columns=wanted, null_values=[], strings_can_be_null=False
             ),
         ).rename_columns(roles)
-    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError, EOFError) as error:
-        raise _explain(path, columns, separator, error) from error
+    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError, EOFError):
+        return _read_lines(path, columns, separator)
     bad = pc.or_(pc.equal(table["source"], ""), pc.equal(table["target"], ""))
     if "weight" in roles:
         bad = pc.or_(bad, pc.invert(_usable(table["weight"])))
-    if pc.any(bad).as_py():
-        raise _explain(path, columns, separator, None)
-    return table
+    return _read_lines(path, columns, separator) if pc.any(bad).as_py() else table
 
 
 def _usable(weight: pa.ChunkedArray) -> pa.ChunkedArray:
     """Whether a weight is positive, also as float32."""
     return pc.and_(pc.greater_equal(weight, _LEAST), pc.less_equal(weight, _MOST))
-
-
-def _explain(path: Path, columns: Columns | None, separator: str | None, error: Exception | None) -> InputError:
-    """Read again, slowly, to say which line is wrong."""
-    try:
-        if not sum(1 for _ in _rows(path, columns, separator)):
-            return _edgeless([path])
-    except InputError as found:
-        return found
-    return InputError(
-        f"Got {str(path)!r}, which cannot be read as an edge list ({error}). Check its separator and quotes."
-    )
-
-
-def _edgeless(files: Sequence[Path]) -> InputError:
-    names = ", ".join(repr(str(path)) for path in files)
-    return InputError(f"Got {names} without an edge; expected a source and a target on each line.")
 
 
 def _rows(path: Path, columns: Columns | None, separator: str | None) -> Iterator[tuple[str, str, float]]:
@@ -158,7 +140,7 @@ def _edge(path: Path, number: int, fields: Sequence[str], places: Sequence[int],
 
 
 def _read_lines(path: Path, columns: Columns | None, separator: str | None) -> pa.Table:
-    """What no CSV reader takes: comments, and fields parted by any run of blanks."""
+    """What Arrow does not take: comments, fields parted by any run of blanks, and bad lines, to say which they are."""
     rows = list(_rows(path, columns, separator))
     source, target, weight = zip(*rows, strict=True) if rows else ((), (), ())
     table = pa.table({"source": pa.array(source, pa.string()), "target": pa.array(target, pa.string())})

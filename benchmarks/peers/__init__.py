@@ -1,0 +1,1 @@
+"""What runs in the peers' own environment. These files import nothing of ours: JSON comes in on stdin, JSON goes out."""

@@ -1,0 +1,99 @@
+"""Small datasets with a known answer, one for each data type, for the conformance suite (`embedders.testing`)."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedders.data import Corpus, Graph, Images
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A dataset with a known answer.
+
+    Parameters
+    ----------
+    groups : some of the ids, to the group that each belongs to; the nearest neighbour is of the same group.
+    part : the same data with only some of its ids, for embedders that encode rows one by one.
+    """
+
+    data: Any
+    groups: Mapping[str, str]
+    part: Any = None
+
+
+def corpus_example(folder: Path) -> Example:
+    """Two topics of 15 words that never share a document, a word of both, and a word that occurs once."""
+    rng = np.random.default_rng(7)
+    topics = {"wine": [f"wine{i:02}" for i in range(15)], "rail": [f"rail{i:02}" for i in range(15)]}
+    texts = [[*rng.choice(topics["wine" if i % 2 else "rail"], 12), "the"] for i in range(1500)] + [["once"]]
+    counts: dict[str, int] = {}
+    for word in (word for text in texts for word in text):
+        counts[word] = counts.get(word, 0) + 1
+    words = sorted(counts, key=lambda word: (-counts[word], word))
+    row = {word: i for i, word in enumerate(words)}
+    tokens = np.array([row[word] for text in texts for word in text], np.int32)
+    offsets = np.concatenate([[0], np.cumsum([len(text) for text in texts])]).astype(np.int64)
+    data = Corpus(words, np.array([counts[word] for word in words], np.int64), tokens, offsets)
+    return Example(data, {word: topic for topic, members in topics.items() for word in members})
+
+
+def graph_example(folder: Path) -> Example:
+    """Two cliques of 12 nodes joined by one edge, and a node without neighbours; some names are not plain ASCII."""
+    names = [f"left {i}" for i in range(12)] + [f"правый{i}" for i in range(12)] + ["alone"]
+    pairs = [(base + i, base + j) for base in (0, 12) for i in range(12) for j in range(i)] + [(0, 12), (24, 24)]
+    source, target = np.array(pairs).T
+    return Example(Graph.from_edges(names, source, target), {name: name[:4] for name in names[1:12] + names[13:24]})
+
+
+def images_example(folder: Path) -> Example:
+    """Six red discs and six blue squares, each of its own size and place, and a file that is no picture."""
+    rng = np.random.default_rng(7)
+    ids, groups = [], {}
+    y, x = np.mgrid[:96, :96]
+    for i in range(12):
+        size, (top, left) = rng.integers(20, 30), rng.integers(34, 62, 2)
+        disc = i % 2 == 0
+        inside = np.hypot(y - top, x - left) < size if disc else np.maximum(abs(y - top), abs(x - left)) < size
+        pixels = np.full((96, 96, 3), 255, np.uint8)
+        pixels[inside] = (220, 20, 30) if disc else (20, 40, 200)
+        ids.append(f"{i:02}.png")
+        groups[ids[-1]] = "disc" if disc else "square"
+        (folder / ids[-1]).write_bytes(_png(pixels))
+    (folder / "broken.png").write_bytes(b"this is no picture")
+    ids.insert(3, "broken.png")
+    digests = [sha256((folder / name).read_bytes()).hexdigest() for name in ids]
+    part = slice(1, None, 3)
+    return Example(
+        Images(ids, [folder / name for name in ids], digests),
+        groups,
+        Images(ids[part], [folder / name for name in ids[part]], digests[part]),
+    )
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    """(height, width, 3) as the bytes of a PNG, so that no imaging package is needed."""
+    height, width, _ = pixels.shape
+    parts = (
+        (b"IHDR", struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in pixels))),
+        (b"IEND", b""),
+    )
+    chunks = (struct.pack(">I", len(b)) + name + b + struct.pack(">I", zlib.crc32(name + b)) for name, b in parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+EXAMPLES: Mapping[type, Callable[[Path], Example]] = {
+    Corpus: corpus_example,
+    Graph: graph_example,
+    Images: images_example,
+}

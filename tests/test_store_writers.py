@@ -1,0 +1,325 @@
+"""One writer a space; a killed writer, a lost race and a lost lock leave the last version as it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+
+from storage import layout, writer
+from storage.errors import BusyError
+from storage.store import VectorStore
+from storage.writer import Source, Writer, writing
+from tests.helpers_store import encoder_of, matrix_of, put
+
+
+@pytest.fixture
+def store(tmp_path):
+    return VectorStore(tmp_path / "vectors")
+
+
+def leftovers(store: VectorStore, space: str = "s") -> set[str]:
+    """Folders of parts and models that belong to no version, and temporary files."""
+    versions = store.space(space).versions()
+    known = {store.space(space).folder / entry.path for v in versions for entry in v.manifest.files}
+    models = {store.root / v.manifest.model for v in versions}
+    parts = {path for path in store.space(space).folder.glob("v*/*")} - known
+    empty = {path for path in store.space(space).folder.glob("v*") if not any(path.iterdir())}
+    return {str(path) for path in parts | empty | set(store.paths.models(space).glob("*")) - models}
+
+
+def test_a_second_writer_waits_and_goes_on(store):
+    put(store, encoder_of("a"))
+    order, said = [], []
+    inside, leave = threading.Event(), threading.Event()
+
+    def first():
+        with writing(store.space("s"), "first", wait=0, waiting=said.append) as w:
+            inside.set()
+            leave.wait(20)
+            w.commit(Source("d", "x", 1, {}), encoder_of("b"), encoder_of("b").encode(None), {}, 0.0)
+            order.append("first")
+
+    def second():
+        with writing(store.space("s"), "second", wait=20, waiting=said.append) as w:
+            order.append("second")
+            assert w.parent.number == 2
+            w.commit(Source("d", "x", 1, {}), encoder_of("c"), encoder_of("c").encode(None), {}, 0.0)
+
+    threads = [threading.Thread(target=first), threading.Thread(target=second)]
+    threads[0].start()
+    assert inside.wait(20)
+    threads[1].start()
+    deadline = time.monotonic() + 20
+    while not said and time.monotonic() < deadline:
+        time.sleep(0.01)
+    leave.set()
+    for thread in threads:
+        thread.join(30)
+    assert order == ["first", "second"]
+    assert len(said) == 1
+    assert "is being written by run first" in said[0]
+    assert [v.ids.tolist() for v in store.space("s").versions()] == [["a"], ["b"], ["c"]]
+
+
+def test_two_spaces_are_written_at_once(store):
+    with writing(store.space("s"), "a", wait=0, waiting=pytest.fail):
+        put(store, encoder_of("a"), space="t")
+    assert store.spaces() == ["t"]
+
+
+def test_a_busy_space_says_who_holds_it(store):
+    with (
+        writing(store.space("s"), "run-7", wait=0, waiting=print),
+        pytest.raises(BusyError, match="Wait for that run, or stop it") as caught,
+        writing(store.space("s"), "run-8", wait=0, waiting=print),
+    ):
+        pass
+    for part in ("run run-7", f"process {os.getpid()} on {socket.gethostname()}", "since 20"):
+        assert part in str(caught.value)
+    assert caught.value.exit_code == 1
+    put(store, encoder_of("a"))  # the refused one did not break the lock
+
+
+def test_the_lock_is_free_after_an_error(store):
+    with pytest.raises(RuntimeError), writing(store.space("s"), "a", wait=0, waiting=print):
+        raise RuntimeError
+    put(store, encoder_of("a"))
+    assert not list(store.root.glob("_locks/*.json"))
+
+
+HOLD = """
+import sys
+from storage.store import VectorStore
+from storage.writer import writing
+with writing(VectorStore(sys.argv[1]).space("s"), "other-process", wait=0, waiting=print):
+    print("inside", flush=True)
+    sys.stdin.read()
+"""
+
+
+def hold(store: VectorStore) -> subprocess.Popen:
+    pipe = subprocess.PIPE
+    found = subprocess.Popen([sys.executable, "-c", HOLD, str(store.root)], stdin=pipe, stdout=pipe, text=True)
+    assert found.stdout.readline() == "inside\n"
+    return found
+
+
+def test_another_process_holds_the_lock_and_a_killed_one_does_not(store):
+    with hold(store) as process:
+        with pytest.raises(BusyError, match=rf"run other-process \(process {process.pid} on"):
+            put(store, encoder_of("a"))
+        process.kill()
+        process.wait()
+    assert (store.root / "_locks/s.lock").exists() or (store.root / "_locks/s.json").exists()
+    assert put(store, encoder_of("a")).number == 1
+
+
+def test_a_writer_waits_for_another_process(store):
+    with hold(store) as process:
+        threading.Timer(0.3, process.stdin.close).start()
+        said = []
+        with writing(store.space("s"), "me", wait=20, waiting=said.append) as mine:
+            mine.commit(Source("d", "x", 1, {}), encoder_of("a"), encoder_of("a").encode(None), {}, 0.0)
+    assert f"process {process.pid}" in said[0]
+    assert store.find("s").number == 1
+
+
+@pytest.mark.parametrize("text", ["", "no json", "{}"])
+def test_a_holder_that_cannot_be_read_is_another_run(store, text):
+    with hold(store) as process:
+        (store.root / "_locks/s.json").write_text(text)
+        with pytest.raises(BusyError, match="by another run after 0 s"):
+            put(store, encoder_of("a"))
+        process.stdin.close()
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_lost_race_commits_nothing_and_harms_nothing(store, before):
+    """Where locks do not work (some network folders), Delta's own check is what is left."""
+    for _ in range(before):
+        put(store, encoder_of("ab", matrix_of(2, seed=9)))
+    space = store.space("s")
+    with writing(space, "slow", wait=0, waiting=print) as slow:
+        fast = Writer(store.paths, store.space("s"), "fast", slow.parent, slow.base)
+        mine, theirs = encoder_of("ab", matrix_of(2, seed=1)), encoder_of("ab", matrix_of(2, seed=2))
+        fast.commit(Source("d", "x", 2, {}), theirs, theirs.encode(None), {}, 0.0)
+        with pytest.raises(BusyError, match=rf"'s' while version {before + 1} was made.*Run again"):
+            slow.commit(Source("d", "x", 2, {}), mine, mine.encode(None), {}, 0.0)
+    latest = store.find("s")
+    assert (latest.number, latest.manifest.run) == (before + 1, "fast")
+    assert np.array_equal(latest.matrix, matrix_of(2, seed=2))
+    assert np.array_equal(latest.encoder().matrix, matrix_of(2, seed=2))
+    assert not leftovers(store)
+    assert put(store, mine).number == before + 2
+
+
+def test_rows_appended_by_another_tool_make_the_commit_fail_and_versions_still_read(store):
+    put(store, encoder_of("ab"))
+    strange = layout.batch_table(next(encoder_of("z").encode(None)))
+    with writing(store.space("s"), "mine", wait=0, waiting=print) as mine:
+        write_deltalake(str(store.space("s").folder), pa.table(strange), mode="append")
+        with pytest.raises(BusyError):
+            mine.commit(Source("d", "x", 1, {}), encoder_of("c"), encoder_of("c").encode(None), {}, 0.0)
+    assert (store.find("s").number, store.find("s").ids.tolist()) == (1, ["a", "b"])
+    again = put(store, encoder_of("c"))
+    assert (again.number, again.ids.tolist(), len(again.files)) == (2, ["c"], 1)
+
+
+def test_what_a_killed_run_left_is_swept_by_the_next(store):
+    kept = put(store, encoder_of("a"))
+    space = store.space("s").folder
+    orphans = [
+        space / "v00002-dead",
+        store.paths.models("s") / "0123456789abcdef-v2-dead",
+        store.paths.models("s") / "0123456789abcdef-v1-dead.tmp",
+    ]
+    for folder in orphans:
+        folder.mkdir()
+        (folder / "x").write_text("x")
+    mine = [space / "video", store.paths.models("s") / "notes", space / "vacation-1"]
+    for folder in mine:
+        folder.mkdir()
+    assert put(store, encoder_of("b"), run="next").number == 2
+    assert not any(folder.exists() for folder in orphans)
+    assert all(folder.exists() for folder in mine)
+    assert Path(kept.files[0]).exists()
+    assert store.find("s@1").encoder().ids == ["a"]
+
+
+def test_nothing_of_another_space_is_swept(store):
+    put(store, encoder_of("a"), space="s.x")
+    put(store, encoder_of("a"), space="s.x")
+    put(store, encoder_of("a"), space="s")
+    assert store.find("s.x@2").encoder().ids == ["a"]
+
+
+LOOP = """
+import sys, time
+from tests.helpers_store import encoder_of, given, batch_of, rejected, put
+from storage import layout, tables
+from storage.store import VectorStore
+layout.ROWS_PER_FILE = 100
+store = VectorStore(sys.argv[1])
+while True:
+    version = put(store, given(batch_of([f"n{i}" for i in range(500)]), batch_of("", rejected=rejected(3))))
+    tables.record_metrics(store.paths, "s", version.number, "e", "f", [("m", 1.0, None, None)], {})
+    print(version.number, flush=True)
+"""
+
+
+def kill_in_the_loop(store: VectorStore, rng: np.random.Generator) -> list[int]:
+    """Run the commit loop in a process and kill it at a random moment after its first commit; the versions it told."""
+    root = Path(__file__).resolve().parents[1]
+    with subprocess.Popen(
+        [sys.executable, "-c", LOOP, str(store.root)], cwd=root, stdout=subprocess.PIPE, text=True
+    ) as process:
+        first = process.stdout.readline()
+        time.sleep(rng.uniform(0, 0.15))
+        os.kill(process.pid, signal.SIGKILL)
+        told = [int(line) for line in [first, *process.stdout.read().splitlines()]]
+    assert process.returncode == -signal.SIGKILL
+    return told
+
+
+def check_after_the_kill(store: VectorStore, told: list[int]) -> None:
+    versions = store.space("s").versions()
+    assert max(told) <= len(versions) <= max(told) + 1  # the last may be committed and not yet told
+    assert [v.number for v in versions] == list(range(1, len(versions) + 1))
+    latest = VectorStore(store.root).find("s")
+    assert latest.ids.tolist() == [f"n{i}" for i in range(500)]
+    assert np.array_equal(latest.matrix, matrix_of(500))
+    assert len(store.quarantine(latest)) == latest.manifest.counts.quarantined == 3
+    assert all(len(store.metrics(versions[number - 1])) == 1 for number in told)
+    latest.encoder()
+    again = put(store, encoder_of("a"))
+    assert (again.number, again.ids.tolist()) == (len(versions) + 1, ["a"])
+    assert not leftovers(store)
+
+
+def test_kill_in_the_middle_of_commits(store):
+    rng = np.random.default_rng(int.from_bytes(os.urandom(4), "big"))
+    for _ in range(10):
+        check_after_the_kill(store, kill_in_the_loop(store, rng))
+
+
+@pytest.mark.slow
+def test_kill_in_the_middle_of_commits_many_times(store):
+    rng = np.random.default_rng(int.from_bytes(os.urandom(4), "big"))
+    for _ in range(25):
+        check_after_the_kill(store, kill_in_the_loop(store, rng))
+
+
+STEPS = ("write_parts", "save_model", "commit", "committed")
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_death_at_each_step_of_a_commit(store, step, before):
+    """Not at random: the process ends without a word (os._exit) right after the named step."""
+    for _ in range(before):
+        put(store, encoder_of("ab"))
+    script = f"""
+import os, sys
+from storage import delta, layout, writer
+from storage.store import VectorStore
+from tests.helpers_store import encoder_of, put
+def dying(function):
+    def call(*args, **more):
+        function(*args, **more)
+        os._exit(9)
+    return call
+def dead(*args, **more):
+    os._exit(9)
+step = {step!r}
+if step == "commit":
+    delta.commit = dead
+elif step == "committed":
+    delta.commit = dying(delta.commit)
+else:
+    setattr(writer, step, dying(getattr(writer, step)))
+put(VectorStore(sys.argv[1]), encoder_of("xyz"))
+"""
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run([sys.executable, "-c", script, str(store.root)], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 9, done.stderr
+    made = before + (step == "committed")
+    assert [v.number for v in store.space("s").versions()] == list(range(1, made + 1))
+    assert bool(leftovers(store)) == (step != "committed")
+    again = put(store, encoder_of("c"))
+    assert (again.number, again.ids.tolist()) == (made + 1, ["c"])
+    assert not leftovers(store)
+    if step == "committed":
+        assert store.find(f"s@{made}").ids.tolist() == ["x", "y", "z"]
+
+
+def test_the_holder_file_says_who_writes(store):
+    with writing(store.space("s"), "run-1", wait=0, waiting=print):
+        found = json.loads((store.root / "_locks/s.json").read_text())
+    assert (found["run"], found["pid"], found["host"]) == ("run-1", os.getpid(), socket.gethostname())
+
+
+def test_committing_follows_the_data(store, monkeypatch):
+    """When the commit entry is written, the parts and the model it names are already there."""
+    seen = []
+
+    def look(folder, manifest, base):
+        seen.append([(folder / entry.path).is_file() for entry in manifest.files])
+        seen.append([(store.root / manifest.model / "encoder.json").is_file()])
+        return commit(folder, manifest, base)
+
+    commit = writer.delta.commit
+    monkeypatch.setattr(writer.delta, "commit", look)
+    put(store, encoder_of("a"))
+    assert seen == [[True], [True]]
