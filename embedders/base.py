@@ -162,7 +162,7 @@ class Embedder(BaseModel, ABC, Generic[D]):
     can be encoded one by one with a fitted encoder, so that a later run embeds only new and changed rows.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: ClassVar[str]
     data: ClassVar[type]

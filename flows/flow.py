@@ -66,15 +66,23 @@ def _wire(pipeline: Pipeline, plan: Plan, run: str, force: bool) -> Results:
             )
         ref = versions.get(space.name) or _current(space)
         scores[space.name] = [tasks.evaluate.submit(pipeline, ref, name) for name in space.evaluations]
-    return _gather(pipeline, plan, run, versions, scores)
+    return _gather(pipeline, plan, run, datasets, versions, scores)
 
 
 def _gather(
-    pipeline: Pipeline, plan: Plan, run: str, versions: dict[str, Any], scores: dict[str, list[Any]]
+    pipeline: Pipeline,
+    plan: Plan,
+    run: str,
+    datasets: dict[str, Any],
+    versions: dict[str, Any],
+    scores: dict[str, list[Any]],
 ) -> Results:
     rows: list[Row] = []
     failures: dict[str, BaseException] = {}
+    unread = {name: answer for name, future in datasets.items() if isinstance(answer := _answer(future), BaseException)}
     for space in plan.spaces:
+        if space.action == "embed" and (error := unread.get(pipeline.spaces[space.name].dataset)):
+            failures[space.name] = error
         ref = _answer(versions[space.name]) if space.name in versions else _current(space)
         found = [_answer(future) for future in scores[space.name]]
         for answer in (ref, *found):

@@ -100,8 +100,10 @@ def make_plan(pipeline: Pipeline, *, only: Sequence[str] = (), force: bool = Fal
 
     Raises
     ------
-    InputError : a file is missing, ids are double, or the pipeline has a cycle.
+    InputError : a name or parameter is wrong, a file is missing, ids are double, or the pipeline has a cycle.
     """
+    if problems := [f"{'.'.join(place)}: {message}" for place, message in pipeline.problems()]:
+        raise InputError("\n".join(problems))  # Pipeline.load has said so with line numbers
     graph = build_graph(pipeline)
     names = selected(graph, pipeline, only)
     store = pipeline.vectors

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from embedders.errors import PolyvecError
+from embedders.errors import InputError, PolyvecError
 from evaluation.neighbours import nearest
 from flows.pipeline import Pipeline
 from flows.steps import ScoreRef, VersionRef
@@ -173,7 +173,10 @@ def labels_of(pipeline: Pipeline, space: str) -> Mapping[str, str]:
 
     for evaluation in pipeline.evaluate.get(space, []):
         if evaluation.metric in ("label_probe", "neighbours"):
-            return read_labels(pipeline.base / evaluation.path, evaluation.id, evaluation.label)
+            try:
+                return read_labels(pipeline.base / evaluation.path, evaluation.id, evaluation.label)
+            except InputError:  # the evaluation itself says what is wrong
+                return {}
     return {}
 
 
@@ -185,8 +188,9 @@ def draw(version: Version, labels: Mapping[str, str]) -> bytes:
     from evaluation.projection import project
 
     ids, matrix = version.ids, version.matrix
-    known = np.flatnonzero([name in labels for name in ids]) if labels else np.arange(min(len(ids), POINTS))
-    known = known if len(known) else np.arange(len(ids))
+    known = np.flatnonzero([name in labels for name in ids])
+    if not len(known):
+        labels, known = {}, np.arange(min(len(ids), POINTS))
     rows, xy = project(matrix[known], seed=0, limit=POINTS)
     names = ids[known][rows]
     figure = Figure(figsize=(8, 5.5), dpi=100, layout="constrained")
@@ -202,7 +206,7 @@ def draw(version: Version, labels: Mapping[str, str]) -> bytes:
     else:
         axes.scatter(*xy.T, s=4, c="#bbbbbb")
         for (x, y), name in list(zip(xy, names, strict=True))[:: max(1, len(rows) // 60)]:
-            axes.annotate(_drawable(str(name))[:24], (x, y), fontsize=7, parse_math=False)
+            axes.annotate(_drawable(str(name)), (x, y), fontsize=7, parse_math=False)
     out = io.BytesIO()
     figure.savefig(out, format="png")
     return out.getvalue()
@@ -215,16 +219,17 @@ def _scatter(axes: Any, xy: Any, labels: Sequence[str]) -> None:
     colours = colormaps["Paired"].colors  # type: ignore[attr-defined]
     common = values[np.argsort(-counts, kind="stable")]
     shown = np.array(labels)
+    drawn = []
     for i, value in enumerate(common):
-        mask = shown == value
-        colour, name = (colours[i], _drawable(value)) if i < COLOURS else ("#cccccc", None)
-        axes.scatter(*xy[mask].T, s=9, color=[colour], label=name)
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
+        dots = axes.scatter(*xy[shown == value].T, s=9, color=[colours[i] if i < COLOURS else "#cccccc"])
+        drawn.append((dots, _drawable(value)))
+    handles, texts = zip(*drawn[:COLOURS], strict=True)
+    axes.legend(handles, texts, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
 
 
 def _drawable(text: str) -> str:
-    """The text without characters that the picture's font lacks."""
+    """The beginning of a text, without characters that the picture's font lacks."""
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
     known = get_font(findfont(FontProperties())).get_charmap()
-    return "".join(c if ord(c) in known else "?" for c in text).replace("$", r"\$")
+    return "".join(c if ord(c) in known else "?" for c in text[:24]).replace("$", r"\$")

@@ -354,3 +354,15 @@ def test_a_plan_names_no_machine(file):
     shutil.copytree(file.parent, copy)
     assert plan(copy / "polyvec.yaml").idle
     assert Path(plan_module.__file__).is_file()
+
+
+def test_a_pipeline_made_in_python_is_checked_too(tmp_path):
+    pipeline = Pipeline(
+        datasets={"d": {"kind": "graph", "edges": "e.tsv"}},
+        spaces={"s": {"dataset": "d", "embedder": "node2vec", "params": {"p": float("inf"), "dims": 3}}},
+        base=tmp_path,
+    )
+    with pytest.raises(
+        InputError, match=r"(?s)spaces.s.params.p: got Infinity.*spaces.s.params.dims: got the unknown key"
+    ):
+        make_plan(pipeline)

@@ -55,15 +55,16 @@ for command in (
 def main() -> None:
     """Run the command line; exit codes: 0 done, 1 a space failed, 2 bad input or usage, 130 interrupted."""
     try:
-        app()
+        app(prog_name="polyvec")
+    except SystemExit as end:
+        if end.code == 130:  # typer's answer to Ctrl-C
+            err.print("interrupted; finished spaces are committed, the next run goes on from there")
+        raise
     except PolyvecError as error:
         if settings.debug:
             traceback.print_exc()
         err.print(f"error: {error}", markup=False, soft_wrap=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        err.print("interrupted; finished spaces are committed, the next run goes on from there")
-        sys.exit(130)
     except BrokenPipeError:  # `polyvec ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
