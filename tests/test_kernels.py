@@ -14,9 +14,8 @@ from embedders.kernels.skipgram import CHUNK, SEGMENT, SkipGram, _stream
 from embedders.kernels.threads import cores, run_threads
 from embedders.kernels.walks import PIECE, Walker
 
-TOLERANCE = 2e-3
-"""Part of the largest step by which float32 may differ from float64; it does so by 1e-5, or 3e-4 where a sum lands in
-the next step of the sigmoid table."""
+TOLERANCE = 1e-4
+"""Part of the largest step by which float32 may differ from float64."""
 
 # ---- alias tables
 
@@ -178,16 +177,15 @@ def one_document(tokens):
 
 
 def sigmoid(x):
-    """The logistic function in 1,024 steps from -6 to 6; beyond, as in word2vec.c, the answer counts as reached."""
-    step = int((np.clip(x, -6, 5.999) + 6) / 12 * 1024)
-    return {0: 0.0, 1023: 1.0}.get(step, 1 / (1 + np.exp(6 - (step + 0.5) / 1024 * 12)))
+    """The logistic function; past 6, as in word2vec.c, the answer counts as reached."""
+    return 0.0 if x <= -6 else 1.0 if x >= 6 else 1 / (1 + np.exp(-x))
 
 
 def reference(tokens, offsets, counts, *, dim, window, negative, lr, seed, sample=0.0):
     """Word2vec's skip-gram as in the paper, in plain Python, with the kernel's random numbers.
 
     One pass on one thread over less than a segment. The negatives are shared by the contexts of a centre word, whose
-    gradients are added when the centre is done; targets are taken six at a time.
+    gradients are added when the centre is done; targets are taken six at a time, and chosen one centre word ahead.
     """
     state, mask = int(_stream(seed, 0)), (1 << 64) - 1
 
@@ -195,6 +193,14 @@ def reference(tokens, offsets, counts, *, dim, window, negative, lr, seed, sampl
         nonlocal state
         state = (state * 6364136223846793005 + 1442695040888963407) & mask
         return state
+
+    def choose(centre):
+        targets = [(centre, 1.0)]
+        for _ in range(negative):
+            row = ((draw() >> 32) * n) >> 32
+            row = row if (draw() >> 40) / (1 << 24) < noise[row] else other[row]
+            targets.append((row, 0.0))
+        return targets
 
     n = len(counts)
     w = (np.random.default_rng(seed).random((n, dim), np.float32).astype(np.float64) - 0.5) / dim
@@ -207,16 +213,13 @@ def reference(tokens, offsets, counts, *, dim, window, negative, lr, seed, sampl
         kept = [t for t in tokens[first:last] if 0 <= t < n and (draw() >> 40) / (1 << 24) < keep[t]]
         rate = lr * max(1 - trained / len(tokens), 1e-4)
         trained += last - first
+        following = choose(kept[0]) if kept else []
         for i, centre in enumerate(kept):
+            targets, following = following, choose(kept[i + 1]) if i + 1 < len(kept) else []
             reach = window - (draw() >> 33) % window
             contexts = kept[max(0, i - reach) : i] + kept[i + 1 : i + reach + 1]
             if not contexts:
                 continue
-            targets = [(centre, 1.0)]
-            for _ in range(negative):
-                row = ((draw() >> 32) * n) >> 32
-                row = row if (draw() >> 40) / (1 << 24) < noise[row] else other[row]
-                targets.append((row, 0.0))
             block, gradient = [c[row].copy() for row, _ in targets], np.zeros((len(targets), dim))
             for context in contexts:
                 for group in range(0, len(targets), 6):

@@ -17,88 +17,45 @@ from numpy.typing import NDArray
 
 from embedders.base import Matrix, Progress, silent
 from embedders.kernels.alias import alias_table
+from embedders.kernels.simd import TARGETS, WIDTH, pair_step, prefetch_row
 from embedders.kernels.threads import run_threads
 
-LANES = 16  # rows are padded to whole AVX-512 registers of float32
-GROUP = 6  # targets handled together: the centre and 5 negatives, or the next 6 negatives
+CACHE_LINE = 16  # int64 counters between two threads' own, so that they do not share a cache line
 CHUNK = 4096  # kept tokens looked at together; a document longer than that is cut, its contexts with it
-TABLE, BOUND = 1024, 6.0
-_sigmoid_table = (1.0 / (1.0 + np.exp(-((np.arange(TABLE) + 0.5) / TABLE * 2 - 1) * BOUND))).astype(np.float32)
-# past the bound the answer counts as reached, as in word2vec.c: a rest of gradient there would add up without end
-_sigmoid_table[0], _sigmoid_table[-1] = 0, 1
 
 
-# fmt: off
-@njit(nogil=True, cache=True, fastmath=True, boundscheck=False, error_model="numpy")
-def _pair(w, a, b, t, g, base, dim, c, lr, real, sigmoid, solo):
-    """Contexts a and b against six targets from row `base` of the block t: update w[a], w[b] and the gradients g.
-
-    real[k]: 1 for the centre, 0 for a negative, -1 for a target to leave alone. solo: b is a spare row of zeros, and
-    stays one. c: room for 12 coefficients.
-    """
-    dim = dim // LANES * LANES  # tells the compiler that no remainder loop is needed
-    bound, scale = np.float32(BOUND), np.float32(TABLE / (2 * BOUND))
-    a0 = a1 = a2 = a3 = a4 = a5 = b0 = b1 = b2 = b3 = b4 = b5 = np.float32(0)
-    for d in range(dim):
-        x, y = w[a, d], w[b, d]
-        t0, t1, t2, t3, t4, t5 = t[base, d], t[base + 1, d], t[base + 2, d], t[base + 3, d], t[base + 4, d], t[base + 5, d]
-        a0 += x * t0; a1 += x * t1; a2 += x * t2; a3 += x * t3; a4 += x * t4; a5 += x * t5
-        b0 += y * t0; b1 += y * t1; b2 += y * t2; b3 += y * t3; b4 += y * t4; b5 += y * t5
-    c[0] = a0; c[1] = a1; c[2] = a2; c[3] = a3; c[4] = a4; c[5] = a5
-    c[6] = b0; c[7] = b1; c[8] = b2; c[9] = b3; c[10] = b4; c[11] = b5
-    for k in range(2 * GROUP):
-        f = min(max(c[k], -bound), bound - np.float32(0.001))
-        goal = real[base + k % GROUP]  # below, "&" keeps a NaN inside the table
-        c[k] = (goal - sigmoid[int((f + bound) * scale) & (TABLE - 1)]) * lr if goal >= 0 else np.float32(0)
-    if solo:
-        c[GROUP:] = 0
-    a0 = c[0]; a1 = c[1]; a2 = c[2]; a3 = c[3]; a4 = c[4]; a5 = c[5]
-    b0 = c[6]; b1 = c[7]; b2 = c[8]; b3 = c[9]; b4 = c[10]; b5 = c[11]
-    for d in range(dim):
-        x, y = w[a, d], w[b, d]
-        t0, t1, t2, t3, t4, t5 = t[base, d], t[base + 1, d], t[base + 2, d], t[base + 3, d], t[base + 4, d], t[base + 5, d]
-        w[a, d] = x + (a0 * t0 + a1 * t1 + a2 * t2 + a3 * t3 + a4 * t4 + a5 * t5)
-        w[b, d] = y + (b0 * t0 + b1 * t1 + b2 * t2 + b3 * t3 + b4 * t4 + b5 * t5)
-        g[base, d] += a0 * x + b0 * y
-        g[base + 1, d] += a1 * x + b1 * y
-        g[base + 2, d] += a2 * x + b2 * y
-        g[base + 3, d] += a3 * x + b3 * y
-        g[base + 4, d] += a4 * x + b4 * y
-        g[base + 5, d] += a5 * x + b5 * y
-# fmt: on
+@njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
+def _draw(centre, noise, other, target, goals, state, c):
+    """Choose the targets of one centre word, itself and its negatives, and ask for their rows."""
+    multiply, add = np.uint64(6364136223846793005), np.uint64(1442695040888963407)
+    unit = np.float32(1.0 / (1 << 24))
+    target[0] = centre
+    prefetch_row(c, centre)
+    for k in range(1, len(target)):
+        state = state * multiply + add
+        row = int(((state >> np.uint64(32)) * np.uint64(len(noise))) >> np.uint64(32))
+        state = state * multiply + add
+        row += (np.float32(state >> np.uint64(40)) * unit >= noise[row]) * (other[row] - row)
+        target[k] = row
+        prefetch_row(c, row)
+        place = k // TARGETS * WIDTH + k % TARGETS
+        goals[place] = goals[place + TARGETS] = np.float32(-1) if row == centre else np.float32(0)
+    return state
 
 
 @njit(nogil=True, cache=True, fastmath=True, boundscheck=False, error_model="numpy")
 def _segment(
-    tokens,
-    offsets,
-    first,
-    last,
-    document,
-    keep,
-    noise,
-    other,
-    w,
-    c,
-    window,
-    negative,
-    lr,
-    dim,
-    total,
-    done,
-    slot,
-    state,
-    sigmoid,
-):
-    """Train on tokens[first:last]; `document` is the one that holds `first`. Rows below 0 and from len(keep) on are skipped."""
+    tokens, offsets, first, last, document, keep, noise, other, w, c, work, window, negative, lr, total, done, slot, state,
+):  # fmt: skip
+    """Train on tokens[first:last]; `document` holds `first`. Rows below 0 and from len(keep) on are skipped."""
     multiply, add = np.uint64(6364136223846793005), np.uint64(1442695040888963407)
     unit = np.float32(1.0 / (1 << 24))
-    words, scratch = len(keep), len(keep) + slot
-    groups = (negative + GROUP) // GROUP
-    dim = dim // LANES * LANES  # tells the compiler that no remainder loop is needed
-    block, gradient = np.zeros((groups * GROUP, dim), np.float32), np.zeros((groups * GROUP, dim), np.float32)
-    target, real = np.zeros(groups * GROUP, np.int64), np.full(groups * GROUP, np.float32(-1))
-    coefficient = np.empty(2 * GROUP, np.float32)
+    words, spare, dim = len(keep), len(keep) + slot // CACHE_LINE, w.shape[1]
+    groups = len(work) // (2 * TARGETS)
+    block, gradient = work[: groups * TARGETS], work[groups * TARGETS :]
+    targets = np.zeros((2, negative + 1), np.int64)  # of this centre word and of the next one, which are on their way
+    goals = np.full((2, groups * WIDTH), np.float32(-1))
+    goals[:, 0] = goals[:, TARGETS] = 1
     buffer = np.empty(CHUNK, np.int32)
     position = first
     while position < last:
@@ -109,57 +66,53 @@ def _segment(
             position += 1
             if 0 <= row < words:
                 state = state * multiply + add
-                if np.float32(state >> np.uint64(40)) * unit < keep[row]:
-                    buffer[n] = row
-                    n += 1
+                buffer[n] = row
+                n += np.float32(state >> np.uint64(40)) * unit < keep[row]
         if position == offsets[document + 1]:
             document += 1
         trained = 0
-        for i in range(0, len(done), LANES):
+        for i in range(0, len(done), CACHE_LINE):
             trained += done[i]
         rate = np.float32(lr * max(1.0 - trained / total, 1e-4))
         done[slot] += position - start
+        if n:
+            state = _draw(buffer[0], noise, other, targets[0], goals[0], state, c)
         for i in range(n):
-            centre = buffer[i]
+            target, goal = targets[i & 1], goals[i & 1]
+            if i + 1 < n:
+                state = _draw(buffer[i + 1], noise, other, targets[1 - (i & 1)], goals[1 - (i & 1)], state, c)
             state = state * multiply + add
             reach = window - int((state >> np.uint64(33)) % np.uint64(window))
             low, high = max(0, i - reach), min(n, i + reach + 1)
             if high - low < 2:
                 continue
-            target[0], real[0] = centre, 1
-            for k in range(1, negative + 1):
-                state = state * multiply + add
-                row = int(((state >> np.uint64(32)) * np.uint64(words)) >> np.uint64(32))
-                state = state * multiply + add
-                if np.float32(state >> np.uint64(40)) * unit >= noise[row]:
-                    row = other[row]
-                target[k] = row
-                real[k] = -1 if row == centre else 0
             for k in range(negative + 1):
                 row = target[k]
                 for d in range(dim):
                     block[k, d] = c[row, d]
                     gradient[k, d] = 0
-            j = low
+            j = low + (low == i)
             while j < high:
-                if j == i:
-                    j += 1
-                    continue
                 a = buffer[j]
-                j += 1
-                if j == i:
-                    j += 1
-                b = scratch
+                j += 1 + (j + 1 == i)
+                b = spare
                 if j < high and buffer[j] != a:
                     b = buffer[j]
-                    j += 1
+                    j += 1 + (j + 1 == i)
                 for group in range(groups):
-                    _pair(w, a, b, block, gradient, group * GROUP, dim, coefficient, rate, real, sigmoid, b == scratch)
+                    pair_step(w, a, b, block, gradient, group * TARGETS, goal, rate, b == spare)
             for k in range(negative + 1):
                 row = target[k]
                 for d in range(dim):
                     c[row, d] += gradient[k, d]
     return state
+
+
+def _aligned(rows: int, width: int) -> Matrix:
+    """(rows, width) float32 zeros that begin at a cache line, so that no vector load straddles two."""
+    raw = np.zeros(rows * width + 16, np.float32)
+    skip = -raw.ctypes.data % 64 // 4
+    return raw[skip : skip + rows * width].reshape(rows, width)
 
 
 SEGMENT = 1 << 16  # tokens between two looks at the clock and at a request to stop
@@ -197,21 +150,22 @@ class SkipGram:
 
     def __post_init__(self) -> None:
         n = len(self.weights)
-        width = -(-self.dim // LANES) * LANES
+        width = -(-self.dim // WIDTH) * WIDTH
         rng = np.random.default_rng(self.seed)
         first = (rng.random((n, self.dim), np.float32) - np.float32(0.5)) / np.float32(self.dim)
         if self.start is not None:
             known = np.isfinite(self.start).all(axis=1)
             first[known] = self.start[known]
-        self._rows = np.zeros((n + self.threads * LANES, width), np.float32)  # the rows past n stay zero: see _pair
+        self._rows = _aligned(n + self.threads, width)  # a spare row of zeros a thread: see pair_step
         self._rows[:n, : self.dim] = first
-        self._context = np.zeros((n, width), np.float32)
+        self._context = _aligned(n, width)
         share = self.weights / max(1, self.weights.sum())
         with np.errstate(divide="ignore"):
             keep = (np.sqrt(share / self.sample) + 1) * (self.sample / share) if self.sample else np.ones(n)
         self._keep = np.minimum(1.0, keep).astype(np.float32)
         self._noise, self._other = alias_table(np.asarray(self.weights, np.float64) ** 0.75)
-        self._done = np.zeros(self.threads * LANES, np.int64)  # one cache line or more a thread
+        self._done = np.zeros(self.threads * CACHE_LINE, np.int64)
+        self._groups = (self.negative + TARGETS) // TARGETS
         self._segments = 0
 
     @property
@@ -228,13 +182,15 @@ class SkipGram:
         base = self._segments
         self._segments += len(starts)
 
+        spaces = [_aligned(2 * self._groups * TARGETS, self._rows.shape[1]) for _ in range(self.threads)]
+
         def work(slot: int, number: int) -> None:
             begin = int(starts[number])
             _segment(
                 tokens, offsets, begin, min(begin + SEGMENT, len(tokens)), int(documents[number]),
-                self._keep, self._noise, self._other, self._rows, self._context,
-                self.window, self.negative, self.lr, self._rows.shape[1], float(self.total),
-                self._done, slot * LANES, _stream(self.seed, base + number), _sigmoid_table,
+                self._keep, self._noise, self._other, self._rows, self._context, spaces[slot],
+                self.window, self.negative, self.lr, float(self.total),
+                self._done, slot * CACHE_LINE, _stream(self.seed, base + number),
             )  # fmt: skip
 
         run_threads(work, len(starts), self.threads, lambda: progress(float(self._done.sum()), self.total, unit))

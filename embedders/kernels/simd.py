@@ -1,0 +1,212 @@
+"""The inner step of skip-gram, written in LLVM vectors.
+
+The compiler turns the same loops in plain numba into three times slower code: it must prove at run time, for each
+call, that none of sixteen rows overlap, it sums each of the twelve dot products on its own, and it looks up sigmoids
+one by one. Here the rows are known not to overlap, the twelve sums are folded together, and the sigmoids are computed
+in one vector. Vectors of 16 numbers are one AVX-512 register; elsewhere LLVM splits them.
+
+numba's cache of a caller does not notice a change in this file: after one, touch the callers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import llvmlite.binding
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+TARGETS = 6  # rows handled together: the centre and 5 negatives, or the next 6 negatives
+WIDTH = 16  # lanes of the twelve dot products; rows are padded to a multiple of it
+BOUND = 6.0  # past it an answer counts as reached, as in word2vec.c
+STEP = 16 if llvmlite.binding.get_host_cpu_features().get("avx512f", False) else 8  # lanes of one load
+
+_FLOAT = ir.FloatType()
+_INT = ir.IntType(32)
+_SUMS = ir.VectorType(_FLOAT, WIDTH)
+_LOAD = ir.VectorType(_FLOAT, STEP)
+_FAST = ("fast",)
+
+
+def _constant(value: float | Sequence[float], kind: ir.Type = _FLOAT, lanes: int = WIDTH) -> ir.Constant:
+    values = list(value) if isinstance(value, Sequence) else [value] * lanes
+    if kind is _FLOAT:
+        values = [float(np.float32(v)) for v in values]
+    return ir.Constant(ir.VectorType(kind, lanes), values)
+
+
+def _pick(builder: Any, a: Any, b: Any, lanes: Sequence[int]) -> Any:
+    return builder.shuffle_vector(a, b, _constant(list(lanes), _INT, len(lanes)))
+
+
+def _fold(builder: Any, sums: Sequence[Any]) -> Any:
+    """Sixteen vectors to one whose lane i is the sum of vector i: halves, quarters, pairs, single lanes."""
+    rows = list(sums)
+    for block in (8, 4, 2, 1):
+        half = len(rows) // 2
+        low = [
+            x
+            for first in range(0, WIDTH, 2 * block)
+            for x in (*range(first, first + block), *range(WIDTH + first, WIDTH + first + block))
+        ]
+        high = [x + block for x in low]
+        rows = [
+            builder.fadd(
+                _pick(builder, rows[i], rows[i + half], low), _pick(builder, rows[i], rows[i + half], high), flags=_FAST
+            )
+            for i in range(half)
+        ]
+    return rows[0]
+
+
+def _sigmoid(builder: Any, f: Any) -> Any:
+    """1 / (1 + exp(-f)) within BOUND (relative error of exp below 1e-6), 0 and 1 past it."""
+    low, high = _constant(-BOUND), _constant(BOUND)
+    under, over = builder.fcmp_ordered("<=", f, low), builder.fcmp_ordered(">=", f, high)
+    x = builder.select(over, high, builder.select(under, low, f))
+    x = builder.fmul(x, _constant(-1.4426950408889634))
+    # 2^x = 2^n 2^r with n = floor(x + 1/2): n goes into the exponent's bits, r into a polynomial
+    shifted = builder.fadd(x, _constant(32.5))  # positive, so that cutting is floor
+    n = builder.fptosi(shifted, ir.VectorType(_INT, WIDTH))
+    r = builder.fsub(x, builder.fsub(builder.sitofp(n, _SUMS), _constant(32.0)))
+    power = _constant(1.5403530e-4)
+    for factor in (1.3333558e-3, 9.6181291e-3, 5.5504109e-2, 2.4022651e-1, 6.9314718e-1, 1.0):
+        power = builder.fadd(builder.fmul(power, r, flags=_FAST), _constant(factor), flags=_FAST)
+    bits = builder.shl(builder.add(n, _constant(127 - 32, _INT)), _constant(23, _INT))
+    power = builder.fmul(power, builder.bitcast(bits, _SUMS))
+    s = builder.fdiv(_constant(1.0), builder.fadd(power, _constant(1.0)))
+    return builder.select(over, _constant(1.0), builder.select(under, _constant(0.0), s))
+
+
+def _loop(builder: Any, count: Any, carried: Sequence[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
+    """Run body(offset, values) for offsets 0, STEP, ... below count; its results are the next values."""
+    before = builder.block
+    head, inside, after = (builder.append_basic_block(name) for name in ("head", "inside", "after"))
+    builder.branch(head)
+    builder.position_at_end(head)
+    offset = builder.phi(count.type)
+    offset.add_incoming(count.type(0), before)
+    values = [builder.phi(value.type) for value in carried]
+    for phi, value in zip(values, carried, strict=True):
+        phi.add_incoming(value, before)
+    builder.cbranch(builder.icmp_signed("<", offset, count), inside, after)
+    builder.position_at_end(inside)
+    following = body(offset, values)
+    last = builder.block
+    offset.add_incoming(builder.add(offset, count.type(STEP)), last)
+    for phi, value in zip(values, following, strict=True):
+        phi.add_incoming(value, last)
+    builder.branch(head)
+    builder.position_at_end(after)
+    return values
+
+
+def _row(context: Any, builder: Any, kind: Any, array: Any, row: Any, dim: Any) -> Any:
+    """Pointer to the first number of a row of a C-ordered matrix `dim` wide."""
+    data = context.make_array(kind)(context, builder, value=array).data
+    return builder.gep(data, [builder.mul(row, dim)])
+
+
+def _at(builder: Any, row: Any, offset: Any) -> Any:
+    return builder.bitcast(builder.gep(row, [offset]), _LOAD.as_pointer())
+
+
+def _axpy(builder: Any, total: Any, coefficients: Sequence[Any], rows: Sequence[Any]) -> Any:
+    for c, row in zip(coefficients, rows, strict=True):
+        total = builder.fadd(builder.fmul(c, row, flags=_FAST), total, flags=_FAST)
+    return total
+
+
+@intrinsic
+def pair_step(typing: Any, w: Any, a: Any, b: Any, t: Any, g: Any, base: Any, goals: Any, lr: Any, solo: Any) -> Any:
+    """Contexts w[a], w[b] against the targets t[base:base + 6]: update both contexts and the gradients g[base:base + 6].
+
+    w, t, g : float32 matrices in C order, equally wide, the width a multiple of WIDTH; the rows must not overlap.
+    goals : float32; 16 from goals[base // 6 * 16] on: what the product with each target should say (1 the centre, 0 a
+        negative, below 0 leaves the target alone), six for a, six for b, four of -1.
+    solo : b is a spare row of zeros and stays one.
+    """
+    signature = types.void(w, types.intp, types.intp, t, g, types.intp, goals, types.float32, types.boolean)
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        w_, a_, b_, t_, g_, base_, goals_, lr_, solo_ = args
+        matrix = context.make_array(sig.args[0])(context, builder, value=w_)
+        dim = cgutils.unpack_tuple(builder, matrix.shape)[1]
+        contexts = [_row(context, builder, sig.args[0], w_, row, dim) for row in (a_, b_)]
+        places = [builder.add(base_, base_.type(k)) for k in range(TARGETS)]
+        targets = [_row(context, builder, sig.args[3], t_, place, dim) for place in places]
+        gradients = [_row(context, builder, sig.args[4], g_, place, dim) for place in places]
+
+        def load(row: Any, offset: Any) -> Any:
+            return builder.load(_at(builder, row, offset), align=4)
+
+        def store(value: Any, row: Any, offset: Any) -> None:
+            builder.store(value, _at(builder, row, offset), align=4)
+
+        def dots(offset: Any, sums: list[Any]) -> list[Any]:
+            pair = [load(row, offset) for row in contexts]
+            held = [load(row, offset) for row in targets]
+            return [
+                _axpy(builder, sums[i * TARGETS + k], [x], [y]) for i, x in enumerate(pair) for k, y in enumerate(held)
+            ]
+
+        sums = _loop(builder, dim, [_constant(0.0, lanes=STEP)] * (2 * TARGETS), dots)
+        if STEP < WIDTH:
+            nothing = _constant(0.0, lanes=STEP)
+            sums = [_pick(builder, value, nothing, range(WIDTH)) for value in sums]
+        f = _fold(builder, [*sums, *[_constant(0.0)] * (WIDTH - 2 * TARGETS)])
+
+        goal_data = context.make_array(sig.args[6])(context, builder, value=goals_).data
+        first = builder.mul(builder.sdiv(base_, base_.type(TARGETS)), base_.type(WIDTH))
+        goal = builder.load(builder.bitcast(builder.gep(goal_data, [first]), _SUMS.as_pointer()), align=4)
+        rate = _pick(
+            builder,
+            builder.insert_element(ir.Constant(_SUMS, ir.Undefined), lr_, _INT(0)),
+            ir.Constant(_SUMS, ir.Undefined),
+            [0] * WIDTH,
+        )
+        c = builder.fmul(builder.fsub(goal, _sigmoid(builder, f)), rate)
+        c = builder.select(builder.fcmp_ordered(">=", goal, _constant(0.0)), c, _constant(0.0))
+        alone = builder.fmul(c, _constant([1.0] * TARGETS + [0.0] * (WIDTH - TARGETS)))
+        c = builder.select(builder.trunc(solo_, ir.IntType(1)) if solo_.type.width > 1 else solo_, alone, c)
+        every = [_pick(builder, c, c, [k] * STEP) for k in range(2 * TARGETS)]
+        of_a, of_b = every[:TARGETS], every[TARGETS:]
+
+        def update(offset: Any, _: list[Any]) -> list[Any]:
+            x, y = (load(row, offset) for row in contexts)
+            held = [load(row, offset) for row in targets]
+            sums = [load(row, offset) for row in gradients]
+            for k in range(TARGETS):
+                store(_axpy(builder, sums[k], [of_a[k], of_b[k]], [x, y]), gradients[k], offset)
+            store(_axpy(builder, x, of_a, held), contexts[0], offset)
+            store(_axpy(builder, y, of_b, held), contexts[1], offset)
+            return []
+
+        _loop(builder, dim, [], update)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def prefetch_row(typing: Any, matrix: Any, row: Any) -> Any:
+    """Ask for matrix[row] (float32, C order) to be brought into the cache, to be written soon."""
+    signature = types.void(matrix, types.intp)
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        array = context.make_array(sig.args[0])(context, builder, value=args[0])
+        dim = cgutils.unpack_tuple(builder, array.shape)[1]
+        start = builder.gep(array.data, [builder.mul(args[1], dim)])
+        pointer = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, _INT, _INT, _INT])
+        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        with cgutils.for_range_slice(builder, dim.type(0), dim, dim.type(64 // 4)) as (offset, _):
+            line = builder.bitcast(builder.gep(start, [offset]), pointer)
+            builder.call(fetch, [line, _INT(1), _INT(3), _INT(1)])
+        return context.get_dummy_value()
+
+    return signature, generate
