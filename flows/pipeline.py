@@ -46,24 +46,25 @@ class SpaceSpec(Frozen):
     start: Start | None = None
 
 
-class LabelProbe(Frozen):
+class Labelled(Frozen):
+    """An evaluation that reads labels of ids."""
+
+    name: str
+    path: str = Field(description="a .tsv or .csv file with a header")
+    id: str = Field("id", description="the column of ids")
+    label: str = Field("label", description="the column of labels")
+
+
+class LabelProbe(Labelled):
     """Logistic regression on the vectors predicts a label, 5-fold."""
 
-    name: str
     metric: Literal["label_probe"]
-    path: str = Field(description="a .tsv or .csv file with a header")
-    id: str = Field("id", description="the column of ids")
-    label: str = Field("label", description="the column of labels")
 
 
-class Neighbours(Frozen):
+class Neighbours(Labelled):
     """How often a row's nearest neighbours have its label."""
 
-    name: str
     metric: Literal["neighbours"]
-    path: str = Field(description="a .tsv or .csv file with a header")
-    id: str = Field("id", description="the column of ids")
-    label: str = Field("label", description="the column of labels")
     k: int = Field(10, ge=1, description="neighbours looked at")
 
 

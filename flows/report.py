@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from embedders.errors import InputError, PolyvecError
 from evaluation.neighbours import nearest
-from flows.pipeline import Pipeline
+from flows.pipeline import Labelled, Pipeline
 from flows.steps import ScoreRef, VersionRef
 from storage.space import Version
 
@@ -172,7 +172,7 @@ def labels_of(pipeline: Pipeline, space: str) -> Mapping[str, str]:
     from evaluation.labels import read_labels
 
     for evaluation in pipeline.evaluate.get(space, []):
-        if evaluation.metric in ("label_probe", "neighbours"):
+        if isinstance(evaluation, Labelled):
             try:
                 return read_labels(pipeline.base / evaluation.path, evaluation.id, evaluation.label)
             except InputError:  # the evaluation itself says what is wrong

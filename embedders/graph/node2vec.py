@@ -13,7 +13,7 @@ from pydantic import Field
 from embedders.base import Batch, Embedder, Encoder, Matrix, Origin, Progress, Threads, Vectors, batches, silent
 from embedders.data import Graph
 from embedders.errors import InputError
-from embedders.text.word2vec import start_rows
+from embedders.start import start_rows
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from pydantic import Field
 from embedders.base import Batch, Embedder, Encoder, Matrix, Progress, Threads, Vectors, batches, silent
 from embedders.data import Corpus
 from embedders.errors import InputError
+from embedders.start import start_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,24 +98,3 @@ class Word2Vec(Embedder[Corpus]):
         mode: Mapping[str, Any],
     ) -> WordVectors:
         return WordVectors(recipe, texts["words"], arrays["matrix"], mode=mode)
-
-
-def start_rows(start: Encoder[Any], data: Any, ids: Sequence[str], dim: int) -> Matrix:
-    """(len(ids), dim) float32: the start encoder's vector of each id, NaN where it knows none.
-
-    Raises
-    ------
-    InputError : its dimension is not `dim`.
-    """
-    if start.dim != dim:
-        raise InputError(
-            f"Got a start of dimension {start.dim}; expected {dim}. Set dim: {start.dim}, or choose another start."
-        )
-    rows = np.full((len(ids), dim), np.nan, np.float32)
-    place = {name: i for i, name in enumerate(ids)}
-    for batch in start.encode(data):
-        pairs = [(place[name], i) for i, name in enumerate(batch.vectors.ids) if name in place]
-        if pairs:
-            into, out_of = np.array(pairs).T
-            rows[into] = batch.vectors.matrix[out_of]
-    return rows
