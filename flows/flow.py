@@ -92,8 +92,11 @@ def _gather(
             rows.append(Row.of(ref, [answer for answer in found if isinstance(answer, ScoreRef)]))
         else:
             rows.append(Row(space=space.name, status="not run" if ref is None else "failed"))
-    results = Results(run=run, rows=tuple(rows), errors={name: _message(error) for name, error in failures.items()})
-    results = results.model_copy(update={"report": tasks.write_report(pipeline, run, rows)})
+    report = _answer(tasks.write_report.submit(pipeline, run, rows))
+    if isinstance(report, BaseException):
+        failures["the report"] = report
+    errors = {name: _message(error) for name, error in failures.items()}
+    results = Results(run=run, rows=tuple(rows), errors=errors, report=report if isinstance(report, str) else "")
     if failures:
         raise RunFailedError(results, 2 if all(isinstance(error, InputError) for error in failures.values()) else 1)
     return results

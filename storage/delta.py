@@ -72,9 +72,16 @@ def commit(folder: Path, manifest: Manifest, base: int | None) -> None:
                 post_commithook_properties=_hooks,
             )
     except (CommitFailedError, DeltaError) as error:
+        if holds(folder, manifest.version, manifest.run):
+            return  # committed; what failed came after it
         raise BusyError(
             f"Somebody else committed to {folder.name!r} while version {manifest.version} was made ({error}). Run again: it goes on from there."
         ) from error
+
+
+def holds(folder: Path, version: int, run: str) -> bool:
+    """Whether a run's commit of a version stands."""
+    return any((manifest.version, manifest.run) == (version, run) for _, manifest in manifests(folder))
 
 
 def manifests(folder: Path) -> list[tuple[int, Manifest]]:

@@ -1,13 +1,13 @@
 """The Parquet layout of a space: how parts are written and read.
 
-Chosen by measurement (`benchmarks/layout.py`): required list elements, PLAIN without dictionary, statistics or
+Chosen by measurement (`benchmarks/store.py`): required list elements, PLAIN without dictionary, statistics or
 compression on the vector, no stored Arrow schema (polars.read_delta cannot take a stored FixedSizeList), at most
-64k rows a file. Parts are encoded and hashed by two threads while the embedder goes on.
+64k rows and 32 MiB of vectors a file. Parts are encoded and hashed page by page, by two threads, while the embedder
+goes on; their vectors are read back straight from the pages.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,13 +17,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import xxhash
 
 from embedders.base import Batch, Matrix
 from storage.errors import DamagedError
 from storage.manifest import KEY, FileEntry
+from storage.pages import LEAF, fill_from_pages
+from storage.splice import write_spliced
 
 ROWS_PER_FILE = 65_536
+BYTES_PER_FILE = 32 << 20  # of vectors
 VECTOR = pa.list_(pa.field("element", pa.float32(), nullable=False))
 SCHEMA = pa.schema(
     [
@@ -55,13 +60,19 @@ def batch_table(batch: Batch) -> pa.Table:
     return pa.Table.from_arrays([ids, vector_column(batch.vectors.matrix), digests, origin], schema=SCHEMA)
 
 
-def rechunk(batches: Iterable[Batch], rows: int) -> Iterator[pa.Table]:
-    """Tables of exactly `rows` rows, but for the last one; batches without a row add nothing."""
+def rows_per_file(dim: int) -> int:
+    """How many vectors of `dim` numbers go into a part, at least one."""
+    return max(1, min(ROWS_PER_FILE, BYTES_PER_FILE // (4 * dim)))
+
+
+def rechunk(batches: Iterable[Batch]) -> Iterator[pa.Table]:
+    """Tables of the rows of a part, the last one of what is left; batches without a row add nothing."""
     held: list[pa.Table] = []
     count = 0
     for batch in batches:
         if not len(batch.vectors):
             continue
+        rows = rows_per_file(batch.vectors.matrix.shape[1])
         held.append(batch_table(batch))
         count += held[-1].num_rows
         while count >= rows:
@@ -74,22 +85,25 @@ def rechunk(batches: Iterable[Batch], rows: int) -> Iterator[pa.Table]:
 
 def write_part(table: pa.Table, path: Path, relative: str, summary: Mapping[str, Any]) -> FileEntry:
     """Write one part whole; its entry holds the digest of its bytes."""
-    sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(
-        sink,
-        SCHEMA,
-        store_schema=False,
-        use_dictionary=["origin"],
-        compression={"id": "zstd", "digest": "zstd", "origin": "zstd", "vector.list.element": "none"},
-        write_statistics=["id"],
-    ) as writer:
-        writer.write_table(table, row_group_size=ROWS_PER_FILE)
-        writer.add_key_value_metadata({KEY: json.dumps(summary, ensure_ascii=False)})
-    buffer = sink.getvalue()
-    digest = hashlib.sha256(buffer).hexdigest()
-    with path.open("xb") as file:
-        file.write(buffer)
-    return FileEntry(path=relative, rows=table.num_rows, size=buffer.size, sha256=digest)
+    column = table.column("vector")
+    flat = [chunk.flatten().to_numpy() for chunk in column.chunks]
+    numbers = flat[0] if len(flat) == 1 else np.concatenate(flat)
+    hasher, size = xxhash.xxh3_128(), 0
+    with path.open("xb", buffering=0) as file:
+
+        def out(piece: bytes | memoryview) -> None:
+            nonlocal size
+            hasher.update(piece)
+            size += len(piece)
+            while len(piece := memoryview(piece)[file.write(piece) :]):  # a raw file may take less than it is given
+                pass
+
+        write_spliced(
+            table, table.schema.get_field_index("vector"), LEAF, numbers.reshape(table.num_rows, -1), out,
+            metadata={KEY: json.dumps(summary, ensure_ascii=False)},
+            store_schema=False, use_dictionary=["origin"], compression="zstd", write_statistics=["id"],
+        )  # fmt: skip
+    return FileEntry(path=relative, rows=table.num_rows, size=size, xxh128=hasher.hexdigest())
 
 
 def write_parts(batches: Iterable[Batch], folder: Path, summary: Mapping[str, Any]) -> list[FileEntry]:
@@ -100,7 +114,7 @@ def write_parts(batches: Iterable[Batch], folder: Path, summary: Mapping[str, An
     folder.mkdir(parents=True)
     entries: list[Future[FileEntry]] = []
     with ThreadPoolExecutor(2, thread_name_prefix="parquet") as pool:
-        for number, table in enumerate(rechunk(batches, ROWS_PER_FILE)):
+        for number, table in enumerate(rechunk(batches)):
             if number >= 2:
                 entries[number - 2].result()  # bounds memory to three parts, and raises early
             name = f"part-{number:05d}.parquet"
@@ -139,36 +153,42 @@ def read_matrix(paths: Sequence[Path], rows: Sequence[int], dim: int) -> Matrix:
 
     Returns
     -------
-    (sum(rows), dim) float32; of a single part without a copy.
+    (sum(rows), dim) float32, read-only.
 
     Raises
     ------
     DamagedError : a part does not hold `rows` vectors of `dim` numbers.
     """
-    if len(paths) == 1:
-        return _part_matrix(paths[0], rows[0], dim)
     out = np.empty((sum(rows), dim), np.float32)
     starts = np.cumsum([0, *rows])
 
     def fill(number: int) -> None:
-        out[starts[number] : starts[number + 1]] = _part_matrix(paths[number], rows[number], dim)
+        _fill_part(paths[number], out[starts[number] : starts[number + 1]])
 
     with ThreadPoolExecutor(2, thread_name_prefix="parquet") as pool:
         list(pool.map(fill, range(len(paths))))
+    out.flags.writeable = False
     return out
 
 
-def _part_matrix(path: Path, rows: int, dim: int) -> Matrix:
+def _fill_part(path: Path, out: Matrix) -> None:
+    """Read a part of len(out) vectors into `out`, by its pages where they are as `write_part` makes them."""
+    rows, dim = out.shape
     with open_part(path, rows) as part:
+        if fill_from_pages(path, part.metadata, COLUMNS.index("vector"), out):
+            return
         column = part.read(columns=["vector"], use_threads=False).column("vector")
-    pieces = [chunk.flatten().to_numpy(zero_copy_only=True) for chunk in column.chunks]
-    flat = pieces[0] if len(pieces) == 1 else np.concatenate([np.empty(0, np.float32), *pieces])
-    if flat.size != rows * dim or len(column) != rows:
+        column.validate(full=True)
+    lengths = pc.list_value_length(column)
+    if len(column) != rows or pc.any(pc.not_equal(lengths, dim)).as_py():
         raise DamagedError(
-            f"The part {path} holds {len(column)} vectors and {flat.size} numbers; expected {rows} of {dim}. "
-            "Restore it from a copy, or run the pipeline with --force."
+            f"The part {path} holds {len(column)} vectors of {pc.min(lengths)} to {pc.max(lengths)} numbers; "
+            f"expected {rows} of {dim}. Restore it from a copy, or run the pipeline with --force."
         )
-    return flat.reshape(rows, dim)
+    at = 0
+    for chunk in column.chunks:
+        out[at : at + len(chunk)] = chunk.flatten().to_numpy(zero_copy_only=True).reshape(-1, dim)
+        at += len(chunk)
 
 
 def read_table(paths: Sequence[Path], rows: Sequence[int], columns: Sequence[str]) -> pa.Table:

@@ -56,12 +56,14 @@ class Counts(Record):
 
 
 class FileEntry(Record):
-    """One Parquet part. path: relative to the space's folder; sha256: of its bytes."""
+    """One Parquet part. path: relative to the space's folder; xxh128: XXH3's 128 bits of its bytes
+    (`xxhsum -H2`), against damage, not against forgery.
+    """
 
     path: str
     rows: NonNegativeInt
     size: NonNegativeInt
-    sha256: str
+    xxh128: str
 
 
 class Recipe(Record):

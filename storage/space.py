@@ -68,7 +68,7 @@ class Version:
 
     @cached_property
     def matrix(self) -> Matrix:
-        """(n, dim) float32, row i belongs to ids[i]; read-only and without a copy when it lies in one file."""
+        """(n, dim) float32, row i belongs to ids[i]; read-only."""
         return read_matrix(self._files, self._rows, self.dim)
 
     @property

@@ -102,8 +102,9 @@ class Writer:
             )  # fmt: skip
             delta.commit(self.space.folder, manifest, self.base)
         except BaseException:
-            shutil.rmtree(fresh, ignore_errors=True)
-            shutil.rmtree(model, ignore_errors=True)
+            if not delta.holds(self.space.folder, number, self.run):
+                shutil.rmtree(fresh, ignore_errors=True)
+                shutil.rmtree(model, ignore_errors=True)
             raise
         return self.space.version(number)
 

@@ -323,3 +323,21 @@ def test_committing_follows_the_data(store, monkeypatch):
     monkeypatch.setattr(writer.delta, "commit", look)
     put(store, encoder_of("a"))
     assert seen == [[True], [True]]
+
+
+def test_what_fails_after_the_commit_harms_nothing(tmp_path, monkeypatch):
+    """An interruption just after the log was written must not take the committed files away."""
+    from storage import delta
+
+    store = VectorStore(tmp_path)
+    real = delta.commit
+
+    def commit(*given):
+        real(*given)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(delta, "commit", commit)
+    with pytest.raises(KeyboardInterrupt):
+        put(store, encoder_of(["a", "b"]))
+    version = store.space("s").version("latest")
+    assert len(version.matrix) == 2 and version.encoder().dim == version.dim
