@@ -7,7 +7,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from embedders.base import Embedder
-from embedders.errors import InputError, PolyvecError
+from embedders.errors import InputError, MissingPackageError, PolyvecError
 
 GROUP = "polyvec.embedders"
 
@@ -32,7 +32,17 @@ def embedder_class(kind: str) -> type[Embedder[Any]]:
     """
     if kind not in known():
         raise InputError(f"Got embedder {kind!r}; installed are: {', '.join(known())}.")
-    found = known()[kind].load()
+    try:
+        found = known()[kind].load()
+    except MissingPackageError:
+        raise
+    except Exception as error:
+        point = known()[kind]
+        package = f" of the package {point.dist.name}" if point.dist else ""
+        raise InputError(
+            f"Got embedder {kind!r}, whose entry point {point.value!r}{package} cannot be imported "
+            f"({type(error).__name__}: {error}). Mend or reinstall that package."
+        ) from error
     if not (isinstance(found, type) and issubclass(found, Embedder)) or found.kind != kind:
         raise InputError(
             f"The entry point {kind!r} gives {found!r}; expected an Embedder class whose kind is {kind!r}. Mend the package that declares it."

@@ -28,7 +28,7 @@ def read_labels(path: str | Path, id: str, label: str) -> dict[str, str]:
         missing or not UTF-8.
     """
     name = str(path)
-    delimiter = "," if name.lower().endswith(".csv") else "\t"
+    delimiter = "," if name.lower().removesuffix(".gz").endswith(".csv") else "\t"
     reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
     labels: dict[str, str] = {}
     seen: dict[str, int] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from pathlib import Path
 
 from embedders.errors import InputError
@@ -15,12 +17,15 @@ def read_text(path: str | Path) -> str:
     InputError : there is no such file, or it is not UTF-8.
     """
     try:
-        return Path(path).read_bytes().decode("utf-8-sig")
+        found = Path(path).read_bytes()
+        if Path(path).suffix.lower() == ".gz":
+            found = gzip.decompress(found)
+        return found.decode("utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"Got {str(path)!r}, which does not exist; expected a text file. Check the path.") from None
-    except OSError as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(
-            f"Got {str(path)!r}, which cannot be read ({error.strerror}); expected a text file."
+            f"Got {str(path)!r}, which cannot be read ({getattr(error, 'strerror', None) or error}); expected a text file, plain or .gz."
         ) from error
     except UnicodeDecodeError as error:
         raise InputError(

@@ -11,6 +11,7 @@ from flows import settings
 settings.apply()
 
 from prefect import flow  # noqa: E402  (the settings must come first)
+from prefect.exceptions import TerminationSignal  # noqa: E402
 from prefect.runtime import flow_run  # noqa: E402
 from prefect.task_runners import ThreadPoolTaskRunner  # noqa: E402
 
@@ -18,8 +19,9 @@ from embedders.errors import InputError, PolyvecError  # noqa: E402
 from flows import tasks  # noqa: E402
 from flows.pipeline import Pipeline  # noqa: E402
 from flows.plan import Plan, SpacePlan, make_plan  # noqa: E402
+from flows.progress import board  # noqa: E402
 from flows.report import Results, Row, RunFailedError  # noqa: E402
-from flows.steps import ScoreRef, VersionRef, version_ref  # noqa: E402
+from flows.steps import ScoreRef, VersionRef, recorded_scores, version_ref  # noqa: E402
 from storage.writer import check_writable  # noqa: E402
 
 
@@ -45,11 +47,14 @@ def run_pipeline(file: str = "polyvec.yaml", only: list[str] | None = None, forc
     pipeline = Pipeline.load(file)
     check_writable(pipeline.vectors.root)
     plan = make_plan(pipeline, only=only or [], force=force)
-    results = _wire(pipeline, plan, uuid.uuid4().hex[:8], force)
-    return results.model_dump()
+    try:
+        return _wire(pipeline, plan, uuid.uuid4().hex[:8]).model_dump()
+    except TerminationSignal:
+        board().stopped.set()  # ends the steps that run in other threads
+        raise
 
 
-def _wire(pipeline: Pipeline, plan: Plan, run: str, force: bool) -> Results:
+def _wire(pipeline: Pipeline, plan: Plan, run: str) -> Results:
     """Submit the tasks in the plan's order, wait for all, and put their answers together."""
     needed = dict.fromkeys(pipeline.spaces[s.name].dataset for s in plan.spaces if s.action == "embed")
     datasets = {name: tasks.read.submit(pipeline, name) for name in needed}
@@ -78,28 +83,42 @@ def _gather(
     scores: dict[str, list[Any]],
 ) -> Results:
     rows: list[Row] = []
-    failures: dict[str, BaseException] = {}
+    failures: list[tuple[str, str, BaseException]] = []  # space, what of it, error
     unread = {name: answer for name, future in datasets.items() if isinstance(answer := _answer(future), BaseException)}
     for space in plan.spaces:
-        if space.action == "embed" and (error := unread.get(pipeline.spaces[space.name].dataset)):
-            failures[space.name] = error
         ref = _answer(versions[space.name]) if space.name in versions else _current(space)
-        found = [_answer(future) for future in scores[space.name]]
-        for answer in (ref, *found):
-            if isinstance(answer, BaseException):
-                failures.setdefault(space.name, answer)
+        if space.action == "embed" and (error := unread.get(pipeline.spaces[space.name].dataset)):
+            failures.append((space.name, "", error))
+        elif isinstance(ref, BaseException):
+            failures.append((space.name, "", ref))
+        found = {name: _answer(future) for name, future in zip(space.evaluations, scores[space.name], strict=True)}
+        wrong = {name: answer for name, answer in found.items() if isinstance(answer, BaseException)}
+        failures += [(space.name, f"evaluation {name!r}: ", error) for name, error in wrong.items()]
         if isinstance(ref, VersionRef):
-            rows.append(Row.of(ref, [answer for answer in found if isinstance(answer, ScoreRef)]))
+            row = Row.of(ref, _scores(pipeline, space, ref, found))
+            rows.append(row.model_copy(update={"status": f"{row.status}, {len(wrong)} not judged"}) if wrong else row)
         else:
             rows.append(Row(space=space.name, status="not run" if ref is None else "failed"))
     report = _answer(tasks.write_report.submit(pipeline, run, rows))
     if isinstance(report, BaseException):
-        failures["the report"] = report
-    errors = {name: _message(error) for name, error in failures.items()}
+        failures.append(("report", "", report))
+    errors: dict[str, list[str]] = {}
+    for name, what, error in failures:
+        errors.setdefault(name, []).append(what + _message(error))
     results = Results(run=run, rows=tuple(rows), errors=errors, report=report if isinstance(report, str) else "")
     if failures:
-        raise RunFailedError(results, 2 if all(isinstance(error, InputError) for error in failures.values()) else 1)
+        raise RunFailedError(results, 2 if all(isinstance(error, InputError) for *_, error in failures) else 1)
     return results
+
+
+def _scores(pipeline: Pipeline, space: SpacePlan, ref: VersionRef, found: dict[str, Any]) -> list[ScoreRef]:
+    """The scores of a row: what this run found, and what stood already, in the pipeline's order."""
+    old = space.latest is not None and space.latest.number == ref.version
+    held = (
+        {score.evaluation: score for score in recorded_scores(pipeline, space.latest)} if old and space.latest else {}
+    )
+    held |= {name: answer for name, answer in found.items() if isinstance(answer, ScoreRef)}
+    return [held[e.name] for e in pipeline.evaluate.get(space.name, []) if e.name in held]
 
 
 def _current(space: SpacePlan) -> VersionRef:

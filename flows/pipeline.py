@@ -166,16 +166,35 @@ class Pipeline(Frozen):
                 f"got {spec.dataset!r}, a dataset of kind {got}; {spec.embedder} reads {kind.data.__name__}.",
             )
         try:
-            kind.model_validate(spec.params)
+            recipe = kind.model_validate(spec.params)
+            yield from self._start_problems(name, spec, recipe)
         except ValidationError as error:
             for found in error.errors():
                 place = ("spaces", name, "params", *map(str, found["loc"]))
                 yield place, explain(found, kind, found["loc"])
 
+    def _start_problems(
+        self, name: str, spec: SpaceSpec, recipe: Embedder[Any]
+    ) -> Iterator[tuple[tuple[str, ...], str]]:
+        """A start must be as wide as the space; where one of both is not known here, fitting says so."""
+        if spec.start is None or spec.start.space not in self.spaces:
+            return
+        other = self.spaces[spec.start.space]
+        try:
+            theirs = getattr(embedder_class(other.embedder).model_validate(other.params), "dim", None)
+        except (InputError, ValidationError):
+            return  # said at that space
+        ours = getattr(recipe, "dim", None)
+        if None not in (ours, theirs) and ours != theirs:
+            yield (
+                ("spaces", name, "start"),
+                f"got {spec.start.space!r} of dim {theirs}; expected dim {ours}. Make both alike.",
+            )
+
     @property
     def vectors(self) -> VectorStore:
         """The store it writes."""
-        return VectorStore(self.store if "://" in self.store else self.base / Path(self.store).expanduser())
+        return store_of(self.store, self.base)
 
     def recipe(self, space: str) -> Embedder[Any]:
         """The embedder of a space."""
@@ -185,6 +204,25 @@ class Pipeline(Frozen):
     def dataset(self, space: str) -> DatasetSpec:
         """The dataset of a space."""
         return self.datasets[self.spaces[space].dataset]
+
+
+def store_of(store: str, base: Path) -> VectorStore:
+    """The store that a file in the folder `base` names."""
+    return VectorStore(store if "://" in store else base / Path(store).expanduser())
+
+
+def load_store(path: str | Path) -> VectorStore:
+    """The store of a pipeline file, of which nothing else is looked at: to read vectors, the rest need not be right.
+
+    Raises
+    ------
+    InputError : the file is missing, no YAML, or its store is no text.
+    """
+    content, lines = read_yaml(Path(path))
+    store = content.get("store", "./vectors")
+    if not isinstance(store, str):
+        raise InputError(f"{path}:{line_of(lines, ('store',))}: store: got {store!r}; expected a folder.")
+    return store_of(store, Path(path).absolute().parent)
 
 
 def schema() -> dict[str, Any]:

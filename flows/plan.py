@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import networkx as nx
@@ -169,6 +170,8 @@ def _reason(
         return _recipe_change(recipe, manifest.recipe)
     if manifest.dataset_digest != scan.digest:
         return "the dataset changed"
+    if lost := [path for path in latest.files if not Path(path).is_file()]:
+        return f"{len(lost)} of its Parquet files are missing"
     if upstream is None:
         return "starts from no space any more" if manifest.upstream else ""
     if upstream.action == "embed" or upstream.latest is None:

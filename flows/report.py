@@ -35,6 +35,7 @@ class Row(BaseModel):
     seconds: float | None = None
     rows_per_second: float | None = None
     score: str = ""
+    scores: tuple[ScoreRef, ...] = ()
     quarantined: int = 0
     path: str = ""
 
@@ -43,19 +44,19 @@ class Row(BaseModel):
         """The line of a version and its scores."""
         return cls(
             space=ref.space, status="new" if ref.fresh else "up to date", version=ref.version, rows=ref.rows, dim=ref.dim,
-            seconds=ref.seconds, rows_per_second=round(ref.rows / max(ref.seconds, 1e-9), 1), score="; ".join(map(headline, scores)),
+            seconds=ref.seconds, rows_per_second=round(ref.rows / max(ref.seconds, 1e-9), 1), score="; ".join(map(headline, scores)), scores=tuple(scores),
             quarantined=ref.quarantined, path=ref.path,
         )  # fmt: skip
 
 
 class Results(BaseModel):
-    """What a run did. errors: space to message."""
+    """What a run did. errors: space to messages."""
 
     model_config = ConfigDict(frozen=True)
 
     run: str
     rows: tuple[Row, ...]
-    errors: dict[str, str] = {}
+    errors: dict[str, list[str]] = {}
     report: str = ""
 
 
@@ -63,7 +64,7 @@ class RunFailedError(PolyvecError):
     """A space failed; the others are committed. results: what was done."""
 
     def __init__(self, results: Results, exit_code: int) -> None:
-        super().__init__("; ".join(f"{name}: {message}" for name, message in results.errors.items()))
+        super().__init__("\n".join(f"{name}: {line}" for name, lines in results.errors.items() for line in lines))
         self.results, self.exit_code = results, exit_code
 
 

@@ -95,6 +95,7 @@ def embed_space(
             and not force
             and (parent.manifest.fingerprint, parent.manifest.dataset_digest, dict(parent.manifest.upstream))
             == (recipe.fingerprint, scan.digest, upstream)
+            and all(Path(path).is_file() for path in parent.files)
         ):
             return version_ref(parent, fresh=False)
         data = dataset.read(scan)
@@ -116,7 +117,7 @@ def version_ref(version: Version, *, fresh: bool) -> VersionRef:
     m = version.manifest
     folder = version.paths.root / m.space
     return VersionRef(
-        space=m.space, version=m.version, rows=len(version), dim=m.dim, seconds=m.seconds, path=str(folder), fresh=fresh, quarantined=m.counts.quarantined
+        space=m.space, version=m.version, rows=len(version), dim=m.dim, seconds=m.seconds, path=str(folder), fresh=fresh, quarantined=m.counts.quarantined + m.dataset_rejected
     )  # fmt: skip
 
 
@@ -165,9 +166,8 @@ def trivial_features(
 
     from embedders.data import Graph, Images
 
-    name = version.manifest.dataset
-    spec = pipeline.datasets.get(name)
-    if spec is None or spec.data not in (Graph, Images):
+    spec = pipeline.dataset(version.manifest.space)  # by the space: the dataset may have another name by now
+    if spec.data not in (Graph, Images):
         return None
     data: Any = spec.read(spec.scan(pipeline.base, DigestCache(version.paths.cache)))
     place = {row: i for i, row in enumerate(data.ids)}
@@ -195,13 +195,18 @@ def report_folder(pipeline: Pipeline, run: str) -> Path:
     return pipeline.vectors.paths.report(run)
 
 
-def recorded_scores(version: Version) -> list[ScoreRef]:
-    """The newest recorded scores of each evaluation of a version."""
+def recorded_scores(pipeline: Pipeline, version: Version) -> list[ScoreRef]:
+    """The newest recorded scores of the evaluations that the pipeline asks for now, in its order."""
+    asked = pipeline.evaluate.get(version.manifest.space, [])
+    cache = DigestCache(pipeline.vectors.paths.cache)
+    current = {e.name: evaluation_fingerprint(pipeline, e, cache) for e in asked}
     newest: dict[str, ScoreRef] = {}
     for row in tables.metrics(version.paths, version.manifest.space, version.number):
         name = row["evaluation"]
+        if current.get(name) != row["fingerprint"]:
+            continue  # of an evaluation that was changed or taken out since
         if row["notes"] is not None:  # the headline opens a new round
             n = json.loads(row["notes"]).get("n")
             newest[name] = ScoreRef(space=row["space"], version=row["version"], evaluation=name, scores={}, n=n)
         newest[name].scores[row["metric"]] = row["value"]
-    return list(newest.values())
+    return [newest[e.name] for e in asked if e.name in newest]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -92,10 +92,13 @@ def write_report(pipeline: Pipeline, run: str, rows: list[report.Row]) -> str:
     """Write the run report and show it on the server."""
     with board().step("report"):
         path = report.write_report(pipeline, run, rows)
-    create_table_artifact(
-        key="polyvec-results", table=[report.cells(row) for row in rows], description=f"Results of run {run}"
-    )
-    create_markdown_artifact(key="polyvec-report", markdown=report.inline(path), description=f"Report of run {run}")
+    try:
+        create_table_artifact(
+            key="polyvec-results", table=[report.cells(row) for row in rows], description=f"Results of run {run}"
+        )
+        create_markdown_artifact(key="polyvec-report", markdown=report.inline(path), description=f"Report of run {run}")
+    except Exception as error:  # the report lies in the store all the same
+        board().say(f"report: the Prefect server did not take it ({error})")
     return str(path)
 
 
@@ -104,20 +107,26 @@ def shown_on_server(name: str) -> Iterator[Progress]:
     """A progress artifact for a step that takes long; short steps make none."""
     artifact: UUID | None = None
     last = time.monotonic()
+    lost = False
 
     def progress(done: float, total: float, unit: str) -> None:
-        nonlocal artifact, last
-        if time.monotonic() - last < ARTIFACT_AFTER:
+        nonlocal artifact, last, lost
+        if lost or time.monotonic() - last < ARTIFACT_AFTER:
             return
         percent = min(100.0, 100.0 * done / max(total, 1))
-        if artifact is None:
-            artifact = create_progress_artifact(
-                percent, key=f"progress-{slug(name)}", description=f"embed {name} ({total:,.0f} {unit})"
-            )  # type: ignore[assignment]
-        else:
-            update_progress_artifact(artifact, percent)
+        try:
+            if artifact is None:
+                artifact = create_progress_artifact(
+                    percent, key=f"progress-{slug(name)}", description=f"embed {name} ({total:,.0f} {unit})"
+                )  # type: ignore[assignment]
+            else:
+                update_progress_artifact(artifact, percent)
+        except Exception as error:  # telling is not the work: a lost server must not end it
+            lost = True
+            board().say(f"embed {name}: the Prefect server does not answer ({error}); going on without telling it")
         last = time.monotonic()
 
     yield progress
-    if artifact is not None:
-        update_progress_artifact(artifact, 100.0)
+    if artifact is not None and not lost:
+        with suppress(Exception):
+            update_progress_artifact(artifact, 100.0)

@@ -23,7 +23,8 @@ class VectorStore:
     def __init__(self, root: str | PathLike[str]) -> None:
         if "://" in str(root):
             raise InputError(f"Got the store {str(root)!r}; object stores are not available yet. Name a folder.")
-        self.paths = Paths(Path(root).absolute())
+        path = Path(root).absolute()
+        self.paths = Paths(path.resolve() if ".." in path.parts else path)
 
     @property
     def root(self) -> Path:

@@ -96,7 +96,7 @@ class Writer:
             manifest = Manifest(
                 **head.model_dump(),
                 parent=None if self.parent is None else self.parent.number,
-                dataset=source.dataset, dataset_digest=source.digest, upstream=dict(source.upstream), counts=counts,
+                dataset=source.dataset, dataset_digest=source.digest, dataset_rejected=len(source.rejected), upstream=dict(source.upstream), counts=counts,
                 model=model.relative_to(self.paths.root).as_posix(), files=tuple(files), libraries=library_versions(),
                 machine=dict(encoder.mode), seconds=round(time.monotonic() - started, 3), run=self.run, created=datetime.now(UTC),
             )  # fmt: skip
@@ -128,7 +128,7 @@ class Tally:
 
 def _all_rejected(space: str, rejected: list[Rejected]) -> str:
     codes = ", ".join(f"{code}: {n}" for code, n in Counter(r.code for r in rejected).most_common())
-    first = f" The first: {rejected[0].location}: {rejected[0].message}." if rejected else ""
+    first = f" The first: {rejected[0].message.rstrip('.')}." if rejected else ""
     return f"Got {len(rejected)} rows for space {space!r}, none of which could be embedded ({codes or 'no rows'}).{first} Mend the input."
 
 

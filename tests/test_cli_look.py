@@ -121,7 +121,7 @@ def test_show(cli, store):
     for fact in (
         "nodes @ 2",
         "parent 1",
-        "16 x 8 float32, cosine, one a node",
+        "16 x 8 float32, cosine, one vector each node",
         "walks=2",
         "16 in = 16 embedded + 0 quarantined",
         "threads=1",

@@ -6,12 +6,15 @@ import json
 import signal
 import time
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from embedders import registry
 from flows.pipeline import Pipeline
+from storage.store import VectorStore
 from tests.flow_helpers import command_line, shared_server, wait_for, write_plugin
 from tests.helpers_store import PARAMS, PIPELINE, edit, process, run_steps, write_project
 
@@ -157,16 +160,70 @@ def test_both_kinds_of_failure_are_exit_code_1(server, file, cli, stumble):
 def test_a_failing_evaluation_keeps_the_version(server, file, cli):
     (file.parent / "labels.tsv").write_text("id\tlabel\nnobody\tx\n")
     answer = cli("run")
-    refused(answer, "nodes: Got no id that has both a vector and a label")
+    refused(answer, "nodes: evaluation 'side': Got no id that has both a vector and a label")
     assert numbers(file) == {"words": [1], "nodes": [1]}
     (file.parent / "labels.tsv").write_text("id\tlabel\na0\ta\na1\ta\nb0\tb\n")
     assert cli("run").code == 0
     assert numbers(file) == {"words": [1], "nodes": [1]}
 
 
+def test_every_failing_evaluation_is_named(server, file, cli):
+    edit(file, "k: 3}", "k: 3}, {name: more, metric: label_probe, path: wrong.tsv}")
+    (file.parent / "wrong.tsv").write_text("name\tkind\n")
+    (file.parent / "labels.tsv").write_text("id\tlabel\nnobody\tx\n")
+    answer = cli("run")
+    refused(answer, "nodes: evaluation 'side': Got", "nodes: evaluation 'more': Got")
+    assert {row["space"]: row["status"] for row in answer.table} == {"words": "new", "nodes": "new, 2 not judged"}
+
+
+def test_the_table_shows_the_scores_that_the_file_asks_for(server, file, cli):
+    def score(answer):
+        return {row["space"]: row["score (baseline)"] for row in answer.table}["nodes"]
+
+    third = score(cli("run"))
+    edit(file, "k: 3}", "k: 1}")
+    first = score(cli("run"))
+    assert third != first
+    edit(file, "k: 1}", "k: 3}")
+    assert score(cli("run")) == third  # judged before: nothing runs, and the right one is shown
+    edit(file, "k: 3}", "k: 3}, {name: other, metric: neighbours, path: labels.tsv, k: 2}")
+    both = score(cli("run"))
+    assert both.startswith(third + "; other ")  # what stood already is shown beside the new one
+    edit(file, "epochs: 1", "epochs: 2")
+    assert score(cli("run")) == both  # another space ran
+    [row] = [row for row in json.loads(cli("run", "--json").out)["rows"] if row["space"] == "nodes"]
+    assert [s["evaluation"] for s in row["scores"]] == ["side", "other"] and row["scores"][0]["scores"][
+        "same_label"
+    ] > 0
+
+
+def test_a_lost_part_is_made_again(server, file, cli):
+    assert cli("run").code == 0
+    for path in VectorStore(file.parent / "vectors").find("nodes").files:
+        Path(path).unlink()
+    assert "1 of its Parquet files are missing" in cli("plan").out
+    assert cli("run").code == 0
+    assert numbers(file) == {"words": [1], "nodes": [1, 2]}
+
+
+def test_a_server_that_does_not_answer(file, cli, monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api", PREFECT_CLIENT_MAX_RETRIES: 0}):
+        refused(cli("run"), "Got no answer from the Prefect server at http://127.0.0.1:9/api", "unset PREFECT_API_URL")
+
+
+def test_reading_needs_only_the_store_of_the_file(server, file, cli):
+    assert cli("run").code == 0
+    edit(file, "embedder: word2vec", "embedder: word3vec")
+    refused(cli("plan"), "word3vec")
+    assert cli("ls").code == cli("show", "nodes").code == cli("search", "nodes", "a0").code == 0
+
+
 def test_bad_lines_of_text_are_quarantined(server, file, cli):
     (file.parent / "text.txt").write_bytes((file.parent / "text.txt").read_bytes() + b"\xff\xfe\n")
-    assert cli("run").code == 0
+    answer = cli("run")
+    assert answer.code == 0 and {row["space"]: row["status"] for row in answer.table}["words"] == "new, 1 quarantined"
+    assert "1 documents quarantined" in cli("show", "words").out
     assert [row["code"] for row in cli("show", "words", "--quarantine").table] == ["not_utf8"]
 
 

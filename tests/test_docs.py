@@ -1,6 +1,7 @@
 """The documentation says what is true: its tables come from the code, its examples run."""
 
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,30 @@ def test_every_installed_embedder_of_ours_is_documented():
     ours = {name for name, point in known().items() if point.value.startswith("embedders.")}
     text = (ROOT / "docs/embedders.md").read_text(encoding="utf-8")
     assert ours == set(re.findall(r"^## (\S+)$", text, re.MULTILINE))
+
+
+def test_the_embedder_of_the_walkthrough_passes_the_conformance_suite(tmp_path, monkeypatch):
+    from embedders import registry
+    from embedders.testing import CHECKS, EXAMPLES, Case
+
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"```python\n(.*?)\n *```", text, re.DOTALL)
+    (tmp_path / "my_spectral.py").write_text(textwrap.dedent(block), encoding="utf-8")
+    info = tmp_path / "my_spectral-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-spectral\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[polyvec.embedders]\nspectral = my_spectral:Spectral\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # the suite also asks a process of its own
+    registry.known.cache_clear()
+    try:
+        recipe = registry.embedder_class("spectral")(dim=4)
+        (tmp_path / "data").mkdir()
+        case = Case(recipe, EXAMPLES[recipe.data](tmp_path / "data"), tmp_path / "data")
+        for check in CHECKS:
+            check(case)
+    finally:
+        registry.known.cache_clear()
 
 
 def test_the_reading_examples_run_as_written(tmp_path, monkeypatch, capsys):

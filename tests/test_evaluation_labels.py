@@ -1,3 +1,4 @@
+import gzip
 from collections import Counter
 from pathlib import Path
 
@@ -64,3 +65,12 @@ def test_real_labels():
     labels = read_labels(OPENMOJI, "id", "category")
     assert len(labels) == 1898
     assert Counter(labels.values()).most_common(1) == [("People & Body", 385)]
+
+
+def test_gzip(tmp_path):
+    path = tmp_path / "l.csv.gz"
+    path.write_bytes(gzip.compress(b"id,label\na,x\n"))
+    assert read_labels(path, "id", "label") == {"a": "x"}
+    path.write_bytes(path.read_bytes()[:-6])
+    with pytest.raises(InputError, match="cannot be read"):
+        read_labels(path, "id", "label")

@@ -9,6 +9,7 @@ import pytest
 
 from embedders import registry
 from flows.pipeline import Pipeline
+from flows.progress import Lines, reporting_to
 from tests.flow_helpers import shared_server, write_plugin
 from tests.helpers_store import PARAMS, edit, write_project
 
@@ -243,3 +244,20 @@ def test_a_short_step_makes_no_artifact(server):
 
     short()
     assert artifact("progress-short-one") is None
+
+
+def test_a_server_that_goes_away_does_not_end_the_training(monkeypatch):
+    """Telling how far a step is must not decide whether it is done."""
+    from flows import tasks
+
+    said = []
+
+    def lost(*given, **more):
+        raise ConnectionError("gone")
+
+    monkeypatch.setattr(tasks, "create_progress_artifact", lost)
+    monkeypatch.setattr(tasks, "ARTIFACT_AFTER", 0.0)
+    with reporting_to(Lines(said.append)), tasks.shown_on_server("words") as progress:
+        for done in range(5):
+            progress(done, 5, "words")
+    assert said == ["embed words: the Prefect server does not answer (gone); going on without telling it"]

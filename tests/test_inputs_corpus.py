@@ -63,7 +63,6 @@ def test_a_folder_and_a_glob_in_the_order_of_names(tmp_path):
         (b"\xef\xbb\xbfone two\nthree", [["one", "two"], ["three"]]),
         (b"one\r\ntwo\r\n\r\nthree", [["one"], ["two"], ["three"]]),
         (b"\n\n  \none\n\t\n...\n", [["one"]]),
-        (b"one\x00two\n\x00\nthree\x00", [["one", "two"], ["three"]]),
         (b"no end of line", [["no", "end", "of", "line"]]),
         (
             "Привет мир\nहिन्दी में\ncafe\u0301 café\n日本".encode(),
@@ -71,7 +70,7 @@ def test_a_folder_and_a_glob_in_the_order_of_names(tmp_path):
         ),
         ("a\u2028b\x0bc\x85d".encode(), [["a", "b", "c", "d"]]),  # only a line feed ends a document
     ],
-    ids=["bom", "crlf", "blank", "nul", "open end", "scripts", "other breaks"],
+    ids=["bom", "crlf", "blank", "open end", "scripts", "other breaks"],
 )
 @pytest.mark.parametrize("name", ["a.txt", "a.txt.gz"])
 def test_bytes_of_all_kinds(tmp_path, content, expected, name):
@@ -183,3 +182,11 @@ def test_counts_are_those_of_a_counter(tmp_path, texts):
     assert documents(corpus) == [document for document in plain if document]
     order = [(-count, word) for word, count in zip(corpus.words, corpus.counts.tolist(), strict=True)]
     assert order == sorted(order)
+
+
+def test_lines_with_a_nul_byte_are_rejected(tmp_path):
+    """UTF-16 has them in every line: half of its letters would make words."""
+    put(tmp_path / "a.txt", b"one two\nbad\x00line\nthree\n" + "four five\n".encode("utf-16-le"))
+    corpus = read(tmp_path, "a.txt")
+    assert documents(corpus) == [["one", "two"], ["three"]]
+    assert [(r.id, r.code) for r in corpus.rejected][:2] == [("a.txt:2", "nul_byte"), ("a.txt:4", "nul_byte")]

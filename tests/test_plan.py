@@ -366,3 +366,16 @@ def test_a_pipeline_made_in_python_is_checked_too(tmp_path):
         InputError, match=r"(?s)spaces.s.params.p: got Infinity.*spaces.s.params.dims: got the unknown key"
     ):
         make_plan(pipeline)
+
+
+def test_a_start_of_another_width_is_found_before_anything_runs(tmp_path):
+    pipeline = Pipeline(
+        datasets={"d": {"kind": "graph", "edges": "e.tsv"}},
+        spaces={
+            "a": {"dataset": "d", "embedder": "node2vec", "params": {"dim": 4}},
+            "b": {"dataset": "d", "embedder": "node2vec", "params": {"dim": 5}, "start": {"space": "a"}},
+        },
+        base=tmp_path,
+    )
+    with pytest.raises(InputError, match=r"spaces.b.start: got 'a' of dim 4; expected dim 5"):
+        make_plan(pipeline)

@@ -71,3 +71,9 @@ def test_nothing_installed(monkeypatch):
             known()
     finally:
         known.cache_clear()
+
+
+def test_a_plug_in_that_cannot_be_imported(install):
+    install("other", "nowhere.at:All", "")
+    with pytest.raises(InputError, match=r"'nowhere.at:All' of the package foreign-package cannot be imported"):
+        embedder_class("other")

@@ -143,7 +143,8 @@ def test_the_report_of_a_run(tmp_path):
     pipeline = Pipeline.load(file)
     versions = [pipeline.vectors.find(name) for name in ("words", "nodes")]
     fresh = [
-        Row.of(steps.version_ref(v, fresh=v.manifest.space == "nodes"), steps.recorded_scores(v)) for v in versions
+        Row.of(steps.version_ref(v, fresh=v.manifest.space == "nodes"), steps.recorded_scores(pipeline, v))
+        for v in versions
     ]
     path = write_report(pipeline, "run1", [*fresh, Row(space="other", status="failed")])
     text = path.read_text(encoding="utf-8")
@@ -184,8 +185,9 @@ def test_recorded_scores_are_the_newest(tmp_path):
     file = write_project(tmp_path)
     run_steps(file)
     version = Pipeline.load(file).vectors.find("nodes")
-    [before] = steps.recorded_scores(version)
+    pipeline = Pipeline.load(file)
+    [before] = steps.recorded_scores(pipeline, version)
     (tmp_path / "labels.tsv").write_text("id\tlabel\n" + "".join(f"{s}{i}\tsame\n" for s in "ab" for i in range(8)))
     run_steps(file)
-    [after] = steps.recorded_scores(version)
+    [after] = steps.recorded_scores(pipeline, version)
     assert before.scores["chance"] < 0.5 and after.scores == {"same_label": 1.0, "chance": 1.0}

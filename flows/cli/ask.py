@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.common import DEFAULT_FILE, File, Json, load, print_json, print_table
+from flows.cli.common import DEFAULT_FILE, File, Json, load_store, print_json, print_table
 from flows.cli.look import Reference
 
 K = Annotated[int, typer.Option("-k", min=1, help="How many.")]
@@ -24,7 +24,7 @@ def search(
     from embedders.errors import InputError
     from flows.report import neighbours_of
 
-    version = load(file).vectors.find(reference)
+    version = load_store(file).find(reference)
     rows = (version.ids == query).nonzero()[0]
     if not len(rows):
         close = difflib.get_close_matches(query, version.ids[:100_000].tolist(), 5)
@@ -60,7 +60,7 @@ def analogy(
         raise InputError(
             f"Got {' '.join(words)!r}; expected words with + and - between them, as in: king - man + woman"
         )
-    _print_found(solve(load(file).vectors.find(reference).vectors, positive, negative, k=k), "cosine", as_json)
+    _print_found(solve(load_store(file).find(reference).vectors, positive, negative, k=k), "cosine", as_json)
 
 
 def _print_found(found: list[tuple[str, float]], similarity: str, as_json: bool) -> None:

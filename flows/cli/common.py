@@ -14,6 +14,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from flows.pipeline import Pipeline
+    from storage.store import VectorStore
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -37,6 +38,13 @@ def load(file: Path) -> Pipeline:
     from flows.pipeline import Pipeline
 
     return Pipeline.load(file)
+
+
+def load_store(file: Path) -> VectorStore:
+    """The store of a command that only reads."""
+    from flows.pipeline import load_store
+
+    return load_store(file)
 
 
 def say(text: str = "") -> None:

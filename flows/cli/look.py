@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.common import DEFAULT_FILE, File, Json, load, print_json, print_table, say, size
+from flows.cli.common import DEFAULT_FILE, File, Json, load_store, print_json, print_table, say, size
 
 Reference = Annotated[
     str, typer.Argument(metavar="SPACE[@V]", help="A space, or one of its versions: words, words@3, words@latest.")
@@ -17,7 +17,7 @@ Reference = Annotated[
 
 def ls(file: File = DEFAULT_FILE, as_json: Json = False) -> None:
     """List the spaces of the store."""
-    store = load(file).vectors
+    store = load_store(file)
     found = [(name, store.space(name).versions()) for name in store.spaces()]
     if as_json:
         print_json([{"space": name, "versions": len(versions), "latest": versions[-1].number, "rows": len(versions[-1]), "dim": versions[-1].dim,
@@ -58,7 +58,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show a version: its manifest, its metrics, what was quarantined."""
-    store = load(file).vectors
+    store = load_store(file)
     version = store.find(reference)
     rejected = store.quarantine(version)
     if as_json:
@@ -98,10 +98,11 @@ def _facts(version: Any) -> dict[str, str]:
     excluded = "".join(f" + {n:,} excluded ({reason.replace('_', ' ')})" for reason, n in c.excluded.items())
     return {
         "space": f"{m.space} @ {m.version}  (Delta version {version.delta_version}, parent {m.parent or 'none'})",
-        "vectors": f"{c.rows:,} x {m.dim} float32, {m.similarity}, one a {m.entity}",
+        "vectors": f"{c.rows:,} x {m.dim} float32, {m.similarity}, one vector each {m.entity}",
         "recipe": f"{m.recipe.kind} v{m.recipe.version}, fingerprint {m.fingerprint}",
         "params": ", ".join(f"{key}={value}" for key, value in m.recipe.params.items()),
-        "dataset": f"{m.dataset}, digest {m.dataset_digest[:16]}",
+        "dataset": f"{m.dataset}, digest {m.dataset_digest[:16]}"
+        + (f", {m.dataset_rejected:,} documents quarantined" if m.dataset_rejected else ""),
         "upstream": ", ".join(f"{name} @ {number}" for name, number in m.upstream.items()) or "none",
         "counts": f"{c.input:,} in = {c.embedded:,} embedded{excluded} + {c.quarantined:,} quarantined",
         "made": f"{m.created:%Y-%m-%d %H:%M:%S} UTC in {m.seconds:.1f} s by run {m.run}",
@@ -114,7 +115,7 @@ def _facts(version: Any) -> dict[str, str]:
 
 def files(reference: Reference, file: File = DEFAULT_FILE, as_json: Json = False) -> None:
     """Print the paths of a version's Parquet files, one a line."""
-    found = load(file).vectors.find(reference).files
+    found = load_store(file).find(reference).files
     if as_json:
         print_json(found)
     else:

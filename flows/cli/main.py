@@ -49,7 +49,9 @@ for command in (
     ask.search,
     ask.analogy,
 ):
-    app.command(context_settings={"ignore_unknown_options": True} if command is ask.analogy else {})(command)
+    app.command(context_settings={"ignore_unknown_options": True} if command in (ask.analogy, ask.search) else {})(
+        command
+    )
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ import typer
 from flows.cli.common import DEFAULT_FILE, File, Json, err, load, print_json, print_table, say, settings, size
 
 if TYPE_CHECKING:
+    from flows.pipeline import Pipeline
     from flows.plan import Plan
     from flows.report import Results
 
@@ -73,7 +74,7 @@ def run(file: File = DEFAULT_FILE, only: Only = None, force: Force = False, as_j
     pipeline = load(file)
     found = make_plan(pipeline, only=only or [], force=force)
     if found.idle:
-        results = _idle_results(found)
+        results = _idle_results(pipeline, found)
     else:
         from storage.writer import check_writable
 
@@ -90,6 +91,9 @@ def _run_flow(file: Path, only: list[str] | None, force: bool) -> Results:
     from flows.settings import apply
 
     apply(quiet=not settings.debug)
+    import httpx
+
+    from embedders.errors import InputError
     from flows.flow import run_pipeline
     from flows.progress import reporting_to
     from flows.report import Results
@@ -97,7 +101,12 @@ def _run_flow(file: Path, only: list[str] | None, force: bool) -> Results:
     with _board() as board, reporting_to(board), _stopping(board):
         where = os.environ.get("PREFECT_API_URL", "its own embedded server (set PREFECT_API_URL to watch it in a UI)")
         board.say(f"starting the flow on {where}")
-        return Results.model_validate(run_pipeline(str(file.absolute()), only, force))
+        try:
+            return Results.model_validate(run_pipeline(str(file.absolute()), only, force))
+        except httpx.TransportError as error:
+            raise InputError(
+                f"Got no answer from the Prefect server at {where} ({error}). Start it (make ui), or unset PREFECT_API_URL to use an embedded one."
+            ) from error
 
 
 @contextmanager
@@ -127,11 +136,15 @@ def _stopping(board: Any) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _idle_results(found: Plan) -> Results:
+def _idle_results(pipeline: Pipeline, found: Plan) -> Results:
     from flows.report import Results, Row
     from flows.steps import recorded_scores, version_ref
 
-    rows = [Row.of(version_ref(s.latest, fresh=False), recorded_scores(s.latest)) for s in found.spaces if s.latest]
+    rows = [
+        Row.of(version_ref(s.latest, fresh=False), recorded_scores(pipeline, s.latest))
+        for s in found.spaces
+        if s.latest
+    ]
     return Results(run="", rows=tuple(rows))
 
 

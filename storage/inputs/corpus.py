@@ -56,10 +56,14 @@ def read_corpus(files: list[tuple[str, Path]], *, tokens: Tokens = "words", prog
     stream, ends, rejected = array("i"), array("q", [0]), []
     for done, (name, path) in enumerate(files):
         for line_number, line in enumerate(lines(path), start=1):
+            place = f"{name}:{line_number}"
+            if b"\0" in line:
+                message = f"byte {line.index(0)} of the line is NUL; expected UTF-8 text, not UTF-16 or a binary file"
+                rejected.append(Rejected(place, f"{path}:{line_number}", "nul_byte", message))
+                continue
             try:
                 found = cut(line.decode())
             except UnicodeDecodeError as error:
-                place = f"{name}:{line_number}"
                 rejected.append(
                     Rejected(
                         place,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from embedders.errors import InputError
 Columns = tuple[str, str, str | None]
 
 _UNREADABLE = (UnicodeDecodeError, OSError, EOFError, zlib.error)
+_BLANKS = re.compile(r"[ \t]+")  # no other white space: an id may hold it
 _LEAST, _MOST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
@@ -89,7 +91,11 @@ def _rows(path: Path, columns: Columns | None, separator: str | None) -> Iterato
                 line = line.rstrip("\r\n")
                 if not (line.strip() if separator is None else line) or (_plain(path) and line.startswith("#")):
                     continue
-                fields = line.split() if separator is None else _fields(path, number, line, separator)
+                fields = (
+                    _BLANKS.split(line.strip(" \t\r\n"))
+                    if separator is None
+                    else _fields(path, number, line, separator)
+                )
                 if places is None:
                     assert columns is not None
                     places, width = _places(path, columns, fields), len(fields)

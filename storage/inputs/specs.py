@@ -180,8 +180,9 @@ def find_files(pattern: str, base: Path, suffixes: Sequence[str]) -> tuple[Path,
         root, expected, found = path.parent, "a file, a folder or a glob", [path]
     files = sorted((p for p in found if p.is_file()), key=lambda p: p.relative_to(root).as_posix())
     if not files:
+        lack = "a folder without such files" if path.is_dir() else "where there is no such file"
         raise InputError(
-            f"Got path {pattern!r} ({path}), where there is no such file; expected {expected}. Mend the path (it is relative to the pipeline file)."
+            f"Got path {pattern!r} ({path}), {lack}; expected {expected}. Mend the path (it is relative to the pipeline file)."
         )
     for file in files:
         if not _is_text(str(file)):
