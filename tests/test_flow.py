@@ -43,7 +43,9 @@ def task_runs(flow_run):
     for _ in range(100):
         with get_client(sync_client=True) as client:
             found = {run.name: run for run in client.read_task_runs(flow_run_filter=chosen)}
-        if found and all(run.state.is_final() or run.state_name == "NotReady" for run in found.values()):
+        if found and all(
+            run.state and (run.state.is_final() or run.state_name == "NotReady") for run in found.values()
+        ):
             return found
         time.sleep(0.1)
     raise AssertionError({name: run.state_name for name, run in found.items()})
