@@ -40,14 +40,15 @@ def task_runs(flow_run):
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
     chosen = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id]))
+    before: set[str] = set()
     for _ in range(100):
         with get_client(sync_client=True) as client:
             found = {run.name: run for run in client.read_task_runs(flow_run_filter=chosen)}
-        if found and all(
-            run.state and (run.state.is_final() or run.state_name == "NotReady") for run in found.values()
-        ):
+        ended = all(r.state and (r.state.is_final() or r.state_name == "NotReady") for r in found.values())
+        if found and ended and before == set(found):  # none came in since the last look
             return found
-        time.sleep(0.1)
+        before = set(found)
+        time.sleep(0.3)
     raise AssertionError({name: run.state_name for name, run in found.items()})
 
 
