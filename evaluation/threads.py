@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from threading import Lock
+from typing import Any
 
 _lock = Lock()
 _inside = 0
-_blas = ExitStack()
+_before: list[tuple[Any, int]] = []
 
 
 @contextmanager
@@ -26,7 +27,9 @@ def one_thread() -> Iterator[None]:
     with pools.select(user_api="openmp").limit(limits=1):
         with _lock:
             if not _inside:
-                _blas.enter_context(pools.select(user_api="blas").limit(limits=1))
+                _before[:] = [(pool, pool.num_threads) for pool in pools.select(user_api="blas").lib_controllers]
+                for pool, _ in _before:
+                    pool.set_num_threads(1)
             _inside += 1
         try:
             yield
@@ -34,4 +37,5 @@ def one_thread() -> Iterator[None]:
             with _lock:
                 _inside -= 1
                 if not _inside:
-                    _blas.close()
+                    for pool, threads in _before:
+                        pool.set_num_threads(threads)

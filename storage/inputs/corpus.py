@@ -79,7 +79,7 @@ def read_corpus(files: list[tuple[str, Path]], *, tokens: Tokens = "words", prog
         progress(done + 1, len(files), "files")
     if not stream:
         raise InputError(
-            f"Got {len(files)} file(s) without a word, {len(rejected)} line(s) not UTF-8 (first file: {str(files[0][1])!r}); "
+            f"Got {len(files)} file(s) without a word, {len(rejected)} line(s) rejected (first file: {str(files[0][1])!r}); "
             "expected UTF-8 text, one document a line."
         )
     first_seen = np.frombuffer(stream, np.int32)
