@@ -190,11 +190,6 @@ def trivial_features(
     return {"pixels": features}
 
 
-def report_folder(pipeline: Pipeline, run: str) -> Path:
-    """Where the report of a run lies."""
-    return pipeline.vectors.paths.report(run)
-
-
 def recorded_scores(pipeline: Pipeline, version: Version) -> list[ScoreRef]:
     """The newest recorded scores of the evaluations that the pipeline asks for now, in its order."""
     asked = pipeline.evaluate.get(version.manifest.space, [])
