@@ -89,6 +89,25 @@ except SystemExit as leave:
     assert "typer" in loaded and "flows" in loaded
 
 
+def test_a_run_with_nothing_to_do_loads_nothing_heavy(tmp_path):
+    from tests.helpers_store import run_steps, write_project
+
+    file = write_project(tmp_path)
+    run_steps(file)
+    code = f"""
+import sys
+from flows.cli.main import app
+sys.argv = ["polyvec", "run", "-f", {str(file)!r}]
+try:
+    app()
+except SystemExit as leave:
+    assert not leave.code, leave.code
+"""
+    loaded = loaded_after(code)
+    assert not loaded & HEAVY
+    assert "networkx" in loaded  # it did plan
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_loads_nothing_heavy(room):
     loaded = loaded_after(f"import {room}")
