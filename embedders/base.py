@@ -191,8 +191,10 @@ class Embedder(BaseModel, ABC, Generic[D]):
         """The encoder whose parts `Encoder.save` wrote."""
 
     @classmethod
-    def load(cls, folder: Path) -> Encoder[D]:
+    def load(cls, folder: Path, recipe: Self | None = None) -> Encoder[D]:
         """Read an encoder that `Encoder.save` wrote.
+
+        recipe : stands in for the saved one when only execution differs (threads, device).
 
         Raises
         ------
@@ -222,7 +224,7 @@ class Embedder(BaseModel, ABC, Generic[D]):
                 f"Got an encoder {head['kind']!r} version {head['version']} in {str(folder)!r}; "
                 f"{cls.__name__} reads {cls.kind!r} version {cls.version}."
             )
-        return cls.restore(cls.model_validate(head["recipe"]), arrays, texts, head["mode"])
+        return cls.restore(recipe or cls.model_validate(head["recipe"]), arrays, texts, head["mode"])
 
     def located(self, base: Path) -> Self:
         """The same recipe with its relative file names taken from the folder `base`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,18 @@ class Corpus:
         return len(self.words)
 
 
+class Rows(Protocol):
+    """Data whose rows can be encoded one by one: what an inductive embedder reads. digests: of each row's content."""
+
+    @property
+    def ids(self) -> Sequence[str]: ...
+
+    @property
+    def digests(self) -> Sequence[str]: ...
+
+    def select(self, rows: Sequence[int] | NDArray[np.int64]) -> Any: ...
+
+
 @dataclass(frozen=True, eq=False)
 class Images:
     """Picture files. ids: unique; files: one path an id; digests: SHA-256 (hex) of each file's bytes."""
@@ -66,6 +78,11 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def select(self, rows: Sequence[int] | NDArray[np.int64]) -> Images:
+        """Some of the pictures, in the order of `rows`."""
+        ids, files, digests = self.ids, self.files, self.digests
+        return Images([ids[row] for row in rows], [files[row] for row in rows], [digests[row] for row in rows])
 
 
 @dataclass(frozen=True, eq=False)

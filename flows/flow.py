@@ -35,7 +35,13 @@ _runner: Any = ThreadPoolTaskRunner(max_workers=16)  # steps that wait for cores
 
 
 @flow(name="polyvec", flow_run_name=_run_name, task_runner=_runner, persist_result=False)
-def run_pipeline(file: str = "polyvec.yaml", only: list[str] | None = None, force: bool = False) -> dict[str, Any]:
+def run_pipeline(
+    file: str = "polyvec.yaml",
+    only: list[str] | None = None,
+    force: bool = False,
+    promote: bool = True,
+    replace: bool = False,
+) -> dict[str, Any]:
     """Bring every space of a pipeline file up to date.
 
     Parameters
@@ -43,18 +49,20 @@ def run_pipeline(file: str = "polyvec.yaml", only: list[str] | None = None, forc
     file : path of the pipeline file, as the worker sees it.
     only : the spaces to look at; all when empty.
     force : embed them again even if nothing changed.
+    promote : point `production` at the release of this run.
+    replace : let a space get another dimension or similarity.
     """
     pipeline = Pipeline.load(file)
     check_writable(pipeline.vectors.root)
-    plan = make_plan(pipeline, only=only or [], force=force)
+    plan = make_plan(pipeline, only=only or [], force=force, replace=replace)
     try:
-        return _wire(pipeline, plan, uuid.uuid4().hex[:8]).model_dump()
+        return _wire(pipeline, plan, uuid.uuid4().hex[:8], promote=promote, replace=replace).model_dump()
     except TerminationSignal:
         board().stopped.set()  # ends the steps that run in other threads
         raise
 
 
-def _wire(pipeline: Pipeline, plan: Plan, run: str) -> Results:
+def _wire(pipeline: Pipeline, plan: Plan, run: str, *, promote: bool, replace: bool) -> Results:
     """Submit the tasks in the plan's order, wait for all, and put their answers together."""
     needed = dict.fromkeys(pipeline.spaces[s.name].dataset for s in plan.spaces if s.action == "embed")
     datasets = {name: tasks.read.submit(pipeline, name) for name in needed}
@@ -67,11 +75,11 @@ def _wire(pipeline: Pipeline, plan: Plan, run: str) -> Results:
                 [versions[spec.start.space]] if spec.start and spec.start.space in versions else []
             )
             versions[space.name] = tasks.embed.submit(
-                pipeline, space.name, run, force=space.reason == "forced", wait_for=before
+                pipeline, space.name, run, force=space.reason == "forced", replace=replace, wait_for=before
             )
         ref = versions.get(space.name) or _current(space)
         scores[space.name] = [tasks.evaluate.submit(pipeline, ref, name) for name in space.evaluations]
-    return _gather(pipeline, plan, run, datasets, versions, scores)
+    return _gather(pipeline, plan, run, datasets, versions, scores, promote=promote)
 
 
 def _gather(
@@ -81,6 +89,8 @@ def _gather(
     datasets: dict[str, Any],
     versions: dict[str, Any],
     scores: dict[str, list[Any]],
+    *,
+    promote: bool,
 ) -> Results:
     rows: list[Row] = []
     failures: list[tuple[str, str, BaseException]] = []  # space, what of it, error
@@ -99,13 +109,22 @@ def _gather(
             rows.append(row.model_copy(update={"status": f"{row.status}, {len(wrong)} not judged"}) if wrong else row)
         else:
             rows.append(Row(space=space.name, status="not run" if ref is None else "failed"))
-    report = _answer(tasks.write_report.submit(pipeline, run, rows))
+    released = None
+    if not failures and (not plan.released or any(row.status == "new" for row in rows)):
+        made = {row.space: row.version for row in rows}
+        released = _answer(tasks.release.submit(pipeline, made, run, promote))
+        if isinstance(released, BaseException):
+            failures.append(("release", "", released))
+            released = None
+    report = _answer(tasks.write_report.submit(pipeline, run, rows, released))
     if isinstance(report, BaseException):
         failures.append(("report", "", report))
     errors: dict[str, list[str]] = {}
     for name, what, error in failures:
         errors.setdefault(name, []).append(what + _message(error))
-    results = Results(run=run, rows=tuple(rows), errors=errors, report=report if isinstance(report, str) else "")
+    results = Results(
+        run=run, rows=tuple(rows), errors=errors, release=released, report=report if isinstance(report, str) else ""
+    )
     if failures:
         raise RunFailedError(results, 2 if all(isinstance(error, InputError) for *_, error in failures) else 1)
     return results

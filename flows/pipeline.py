@@ -14,13 +14,13 @@ from embedders.registry import embedder_class
 from flows.yaml_file import explain, fields_of, line_of, messages, read_yaml, unknown_name
 from storage.inputs.specs import AnyDataset, DatasetSpec
 from storage.paths import check_name
+from storage.retention import Keep
 from storage.store import VectorStore
 
 LATER = {
     "gates": "Every version is released as it is.",
     "outputs": "Read the vectors with `polyvec files`.",
     "schedule": "Put the schedule into deployments/prefect.yaml.",
-    "keep": "Every version is kept.",
 }
 LATER_KINDS = {"interactions": "edges of a graph can stand for them", "table": "only corpus, images and graph are read"}
 
@@ -35,6 +35,13 @@ class Start(Frozen):
     """Where training begins instead of at random."""
 
     space: str = Field(description="a space of this file; rows with equal ids begin at its vectors")
+
+
+class KeepSpec(Frozen):
+    """Versions that stay: what any of the rules keeps. Versions that a release needs always stay."""
+
+    versions: int | None = Field(None, ge=1, description="the newest so many of each space")
+    days: float | None = Field(None, ge=0, description="those made in the last so many days")
 
 
 class SpaceSpec(Frozen):
@@ -98,6 +105,7 @@ class Pipeline(Frozen):
     datasets: dict[str, AnyDataset] = Field(min_length=1)
     spaces: dict[str, SpaceSpec] = Field(min_length=1)
     evaluate: dict[str, list[Evaluation]] = Field(default_factory=dict)
+    keep: KeepSpec | None = Field(None, description="which versions stay; without it, all")
     base: Path = Field(default_factory=Path.cwd, exclude=True, json_schema_extra={"internal": True})
 
     @classmethod
@@ -195,6 +203,11 @@ class Pipeline(Frozen):
     def vectors(self) -> VectorStore:
         """The store it writes."""
         return store_of(self.store, self.base)
+
+    @property
+    def kept(self) -> Keep | None:
+        """Which versions stay."""
+        return None if self.keep is None else Keep(self.keep.versions, self.keep.days)
 
     def recipe(self, space: str) -> Embedder[Any]:
         """The embedder of a space."""

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import networkx as nx
@@ -17,6 +16,7 @@ from flows.pipeline import Pipeline
 from storage.digests import DigestCache
 from storage.inputs.specs import Scan
 from storage.space import Version
+from storage.writer import check_replaced
 
 Node = tuple[str, str]
 
@@ -41,11 +41,15 @@ class SpacePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """The DAG and a decision for each space, in an order in which they can run."""
+    """The DAG and a decision for each space, in an order in which they can run.
+
+    released : the newest release holds the latest versions of these spaces.
+    """
 
     graph: nx.DiGraph[Node]
     spaces: tuple[SpacePlan, ...]
     scans: Mapping[str, Scan] = field(default_factory=dict)
+    released: bool = True
 
     @property
     def idle(self) -> bool:
@@ -96,11 +100,12 @@ def selected(graph: nx.DiGraph[Node], pipeline: Pipeline, only: Sequence[str]) -
     return [name for kind, name in order if kind == "space" and (kind, name) in wanted]
 
 
-def make_plan(pipeline: Pipeline, *, only: Sequence[str] = (), force: bool = False) -> Plan:
+def make_plan(pipeline: Pipeline, *, only: Sequence[str] = (), force: bool = False, replace: bool = False) -> Plan:
     """Look at files and versions, and decide. Reads digests, makes and trains nothing.
 
     Raises
     ------
+    ReplacedError : a space would get another dimension or similarity, and `replace` is not set.
     InputError : a name or parameter is wrong, a file is missing, ids are double, or the pipeline has a cycle.
     """
     if problems := [f"{'.'.join(place)}: {message}" for place, message in pipeline.problems()]:
@@ -119,6 +124,9 @@ def make_plan(pipeline: Pipeline, *, only: Sequence[str] = (), force: bool = Fal
         latest = store.space(name).latest()
         upstream = None if spec.start is None else decided[spec.start.space]
         reason = _reason(recipe, scan, latest, upstream, force=force and (not only or name in only))
+        if reason and latest is not None:  # where the width is known only after fitting, the step says so
+            width = getattr(recipe, "dim", latest.dim)
+            check_replaced(latest, width, recipe.similarity, replace=replace)
         scored = set() if latest is None or reason else {row["fingerprint"] for row in store.metrics(latest)}
         due = tuple(
             e.name for e in pipeline.evaluate.get(name, []) if evaluation_fingerprint(pipeline, e, cache) not in scored
@@ -132,7 +140,10 @@ def make_plan(pipeline: Pipeline, *, only: Sequence[str] = (), force: bool = Fal
             latest,
             due,
         )
-    return Plan(graph, tuple(decided.values()), scans)
+    newest = store.releases()[-1:]
+    held = dict(newest[0].spaces) if newest else {}
+    released = all(s.latest is not None and held.get(s.name) == s.latest.number for s in decided.values())
+    return Plan(graph, tuple(decided.values()), scans, released)
 
 
 def _scan(pipeline: Pipeline, name: str, cache: DigestCache) -> Scan:
@@ -170,7 +181,7 @@ def _reason(
         return _recipe_change(recipe, manifest.recipe)
     if manifest.dataset_digest != scan.digest:
         return "the dataset changed"
-    if lost := [path for path in latest.files if not Path(path).is_file()]:
+    if lost := latest.missing():
         return f"{len(lost)} of its Parquet files are missing"
     if upstream is None:
         return "starts from no space any more" if manifest.upstream else ""

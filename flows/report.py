@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict
 from embedders.errors import InputError, PolyvecError
 from evaluation.neighbours import nearest
 from flows.pipeline import Labelled, Pipeline
-from flows.steps import ScoreRef, VersionRef
+from flows.steps import ReleaseRef, ScoreRef, VersionRef
+from storage.places import AnyPath
 from storage.space import Version
 
 COLOURS = 12  # labels that get a colour of their own; the rest are grey
@@ -37,6 +38,7 @@ class Row(BaseModel):
     score: str = ""
     scores: tuple[ScoreRef, ...] = ()
     quarantined: int = 0
+    reused: int = 0
     path: str = ""
 
     @classmethod
@@ -45,18 +47,19 @@ class Row(BaseModel):
         return cls(
             space=ref.space, status="new" if ref.fresh else "up to date", version=ref.version, rows=ref.rows, dim=ref.dim,
             seconds=ref.seconds, rows_per_second=round(ref.rows / max(ref.seconds, 1e-9), 1), score="; ".join(map(headline, scores)), scores=tuple(scores),
-            quarantined=ref.quarantined, path=ref.path,
+            quarantined=ref.quarantined, reused=ref.reused if ref.fresh else 0, path=ref.path,
         )  # fmt: skip
 
 
 class Results(BaseModel):
-    """What a run did. errors: space to messages."""
+    """What a run did. errors: space to messages. release: what it released; None when something failed."""
 
     model_config = ConfigDict(frozen=True)
 
     run: str
     rows: tuple[Row, ...]
     errors: dict[str, list[str]] = {}
+    release: ReleaseRef | None = None
     report: str = ""
 
 
@@ -84,7 +87,7 @@ def headline(ref: ScoreRef) -> str:
     return ", ".join(shown) + (f" ({', '.join(baselines)})" if baselines else "")
 
 
-def write_report(pipeline: Pipeline, run: str, rows: Sequence[Row]) -> Path:
+def write_report(pipeline: Pipeline, run: str, rows: Sequence[Row], released: ReleaseRef | None = None) -> AnyPath:
     """Write `report.md` and a picture of each new space under the store's `_reports`; returns the file."""
     folder = pipeline.vectors.paths.report(run)
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,18 +101,23 @@ def write_report(pipeline: Pipeline, run: str, rows: Sequence[Row]) -> Path:
         (folder / pictures[row.space]).write_bytes(draw(version, labels_of(pipeline, row.space)))
         sections.append(_section(version, pictures[row.space]))
     report = folder / "report.md"
-    report.write_text(f"# polyvec run {run}\n\n{markdown_table(rows)}\n\n" + "\n".join(sections), encoding="utf-8")
+    pieces = [f"# polyvec run {run}", markdown_table(rows), _told(released), *sections]
+    report.write_bytes("\n\n".join(pieces).encode())
     return report
 
 
-def inline(report: Path) -> str:
+def inline(report: AnyPath) -> str:
     """The report with its pictures inside, for an artifact; pictures past INLINE bytes stay beside the file."""
-    text = report.read_text(encoding="utf-8")
+    text = report.read_bytes().decode()
     room = INLINE
-    for picture in sorted(report.parent.glob("*.png")):
+    for picture in sorted(path for path in report.parent.iterdir() if path.name.endswith(".png")):
         data = base64.b64encode(picture.read_bytes()).decode()
         room -= len(data)
-        place = f"](data:image/png;base64,{data})" if room >= 0 else f"]({picture.as_uri()})"
+        place = (
+            f"](data:image/png;base64,{data})"
+            if room >= 0
+            else f"]({picture.as_uri() if isinstance(picture, Path) else picture})"
+        )
         text = text.replace(f"]({picture.name})", place)
     return text
 
@@ -122,6 +130,13 @@ def markdown_table(rows: Sequence[Row]) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
+def _told(released: ReleaseRef | None) -> str:
+    if released is None:
+        return "No release: something failed, and `production` stays where it is."
+    spaces = ", ".join(f"{name} @ {version}" for name, version in released.spaces.items())
+    return f"Release {released.number}{' is production' if released.promoted else ', not promoted'}: {spaces}."
+
+
 def cells(row: Row) -> dict[str, str]:
     """One line as text, by column."""
 
@@ -131,7 +146,8 @@ def cells(row: Row) -> dict[str, str]:
     return {
         "space": row.space, "version": number(row.version, "d"), "rows": number(row.rows, ",d"), "dim": number(row.dim, "d"),
         "seconds": number(row.seconds, ".1f"), "rows/s": number(row.rows_per_second, ",.0f"), "score (baseline)": row.score,
-        "status": row.status + (f", {row.quarantined:,} quarantined" if row.quarantined else ""), "path": row.path,
+        "status": row.status + "".join(f", {n:,} {what}" for n, what in ((row.reused, "reused"), (row.quarantined, "quarantined")) if n),
+        "path": row.path,
     }  # fmt: skip
 
 
@@ -152,7 +168,7 @@ def _section(version: Version, picture: str) -> str:
     lines = [
         f"## {m.space} @ {m.version}\n",
         f"{m.recipe.kind} on dataset {m.dataset}: {len(version):,} {m.entity} vectors of {m.dim} numbers, {m.similarity}; "
-        f"input {m.counts.input:,}, excluded {excluded}, quarantined {m.counts.quarantined:,}.\n",
+        f"input {m.counts.input:,}, reused {m.counts.reused:,}, excluded {excluded}, quarantined {m.counts.quarantined:,}.\n",
         f"![{m.space}]({picture})\n",
     ]
     if len(version) > 1:

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from embedders.base import Encoder, Progress, Vectors, silent
+from embedders.base import Batch, Embedder, Encoder, Progress, Vectors, silent
 from embedders.kernels.threads import cores
 from evaluation.base import Report
 from flows.budget import Budget
 from flows.pipeline import Analogies, LabelProbe, Neighbours, Pipeline, WordSimilarity
 from flows.plan import evaluation_fingerprint
 from flows.progress import board
-from storage import tables
+from storage import releases, retention, tables
 from storage.digests import DigestCache
+from storage.incremental import basis
+from storage.reuse import NOTHING, Reuse
 from storage.space import Version
-from storage.writer import Source, writing
+from storage.writer import Source, Writer, writing
 
 LOCK_WAIT = 3600.0  # seconds a run waits for another one that writes the same space
 
@@ -51,6 +54,7 @@ class VersionRef(Reference):
     path: str
     fresh: bool
     quarantined: int = 0
+    reused: int = 0
 
 
 class ScoreRef(Reference):
@@ -61,6 +65,14 @@ class ScoreRef(Reference):
     evaluation: str
     scores: dict[str, float]
     n: int | None = None
+
+
+class ReleaseRef(Reference):
+    """A committed release. promoted: `production` points at it."""
+
+    number: int
+    spaces: dict[str, int]
+    promoted: bool
 
 
 @cache
@@ -76,11 +88,12 @@ def scan_dataset(pipeline: Pipeline, name: str) -> DatasetRef:
 
 
 def embed_space(
-    pipeline: Pipeline, name: str, run: str, *, force: bool = False, progress: Progress = silent
+    pipeline: Pipeline, name: str, run: str, *, force: bool = False, replace: bool = False, progress: Progress = silent
 ) -> VersionRef:
-    """Fit the embedder, encode the dataset and commit the next version of the space.
+    """Fit the embedder, encode the dataset and commit the next version of the space; then let old versions go.
 
-    If another run has just done the same, its version is taken.
+    If another run has just done the same, its version is taken. An inductive embedder goes on from the version before,
+    or from an encode that was cut off: only rows that are new or changed are embedded.
     """
     spec, recipe, dataset = pipeline.spaces[name], pipeline.recipe(name), pipeline.dataset(name)
     store = pipeline.vectors
@@ -95,29 +108,68 @@ def embed_space(
             and not force
             and (parent.manifest.fingerprint, parent.manifest.dataset_digest, dict(parent.manifest.upstream))
             == (recipe.fingerprint, scan.digest, upstream)
-            and all(Path(path).is_file() for path in parent.files)
+            and not parent.missing()
         ):
             return version_ref(parent, fresh=False)
         data = dataset.read(scan)
         asked = time.monotonic()
         with budget().take(getattr(recipe, "threads", 1)):
             started += time.monotonic() - asked  # waiting for cores is not the space's work
-            encoder: Encoder[Any] = recipe.fit(
-                data, start=None if start is None else start.encoder(), progress=progress
-            )
             source = Source(spec.dataset, scan.digest, len(data), upstream, getattr(data, "rejected", ()))
+            work = _work(writer, recipe, data, start, upstream, force=force, progress=progress)
             version = writer.commit(
-                source, encoder, encoder.encode(data, progress=progress), encoder.excluded(data), started
-            )
+                source, work.encoder, work.batches, work.encoder.excluded(data), started,
+                reuse=work.reuse, encoder_of=work.encoder_of, replace=replace,
+            )  # fmt: skip
+        if work.clear is not None:
+            work.clear()
+        if gone := retention.retire(writer.space, pipeline.kept):
+            retention.sweep(retention.garbage(writer.space, gone))
     return version_ref(version, fresh=True)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is left to do for a version. encoder_of: the version that has this encoder already."""
+
+    encoder: Encoder[Any]
+    batches: Iterator[Batch]
+    reuse: Reuse = NOTHING
+    encoder_of: Version | None = None
+    clear: Callable[[], None] | None = None
+
+
+def _work(
+    writer: Writer, recipe: Embedder[Any], data: Any, start: Version | None, upstream: dict[str, int], *, force: bool, progress: Progress
+) -> Work:  # fmt: skip
+    def fit() -> Encoder[Any]:
+        return recipe.fit(data, start=None if start is None else start.encoder(), progress=progress)
+
+    if not recipe.inductive:
+        encoder = fit()
+        return Work(encoder, encoder.encode(data, progress=progress))
+    found = basis(writer, recipe, upstream, force=force, say=board().say)
+    encoder = found.learned or fit()
+    reuse = found.reuse(data, encoder.dim, board().say)
+    if reuse.resumed:
+        board().say(f"{writer.space.name}: {reuse.resumed:,} rows were embedded by a run that was cut off")
+    rest = data.select(reuse.fresh)
+    batches = found.unfinished.keep(encoder.encode(rest, progress=progress), encoder, learned=found.version is None)
+    return Work(encoder, batches, reuse, found.version, found.unfinished.clear)
+
+
+def release(pipeline: Pipeline, versions: Mapping[str, int], run: str, *, promote: bool) -> ReleaseRef:
+    """Commit the versions of a run as a release, and point `production` at it."""
+    made = releases.commit(pipeline.vectors.paths, versions, run, promote=promote)
+    return ReleaseRef(number=made.number, spaces=dict(made.spaces), promoted=promote)
 
 
 def version_ref(version: Version, *, fresh: bool) -> VersionRef:
     """A version in a few words."""
     m = version.manifest
-    folder = version.paths.root / m.space
     return VersionRef(
-        space=m.space, version=m.version, rows=len(version), dim=m.dim, seconds=m.seconds, path=str(folder), fresh=fresh, quarantined=m.counts.quarantined + m.dataset_rejected
+        space=m.space, version=m.version, rows=len(version), dim=m.dim, seconds=m.seconds, path=str(version.paths.space(m.space)), fresh=fresh,
+        quarantined=m.counts.quarantined + m.dataset_rejected, reused=m.counts.reused,
     )  # fmt: skip
 
 

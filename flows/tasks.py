@@ -57,7 +57,7 @@ def read(pipeline: Pipeline, name: str) -> steps.DatasetRef:
 
 
 @step("embed {name}")
-def embed(pipeline: Pipeline, name: str, run: str, force: bool) -> steps.VersionRef:
+def embed(pipeline: Pipeline, name: str, run: str, force: bool, replace: bool) -> steps.VersionRef:
     """Learn a space and commit its next version."""
     with board().step(f"embed {name}") as show, shown_on_server(name) as tell:
 
@@ -65,13 +65,14 @@ def embed(pipeline: Pipeline, name: str, run: str, force: bool) -> steps.Version
             show(done, total, unit)
             tell(done, total, unit)
 
-        ref = steps.embed_space(pipeline, name, run, force=force, progress=progress)
+        ref = steps.embed_space(pipeline, name, run, force=force, replace=replace, progress=progress)
     get_run_logger().info(
-        "%s @ %d: %d rows of %d, %d quarantined, %.1f s",
+        "%s @ %d: %d rows of %d, %d of them reused, %d quarantined, %.1f s",
         ref.space,
         ref.version,
         ref.rows,
         ref.dim,
+        ref.reused,
         ref.quarantined,
         ref.seconds,
     )
@@ -87,11 +88,20 @@ def evaluate(pipeline: Pipeline, ref: steps.VersionRef, name: str) -> steps.Scor
     return scores
 
 
+@step("release")
+def release(pipeline: Pipeline, versions: dict[str, int], run: str, promote: bool) -> steps.ReleaseRef:
+    """Commit the versions of the run as a release."""
+    with board().step("release"):
+        made = steps.release(pipeline, versions, run, promote=promote)
+    get_run_logger().info("release %d: %s", made.number, made.spaces)
+    return made
+
+
 @step("report")
-def write_report(pipeline: Pipeline, run: str, rows: list[report.Row]) -> str:
+def write_report(pipeline: Pipeline, run: str, rows: list[report.Row], released: steps.ReleaseRef | None) -> str:
     """Write the run report and show it on the server."""
     with board().step("report"):
-        path = report.write_report(pipeline, run, rows)
+        path = report.write_report(pipeline, run, rows, released)
     try:
         create_table_artifact(
             key="polyvec-results", table=[report.cells(row) for row in rows], description=f"Results of run {run}"

@@ -21,6 +21,12 @@ class NotWritableError(StoreError, InputError):
     exit_code = 2
 
 
+class UnreachableError(StoreError, InputError):
+    """The object store does not answer, or refuses."""
+
+    exit_code = 2
+
+
 class BusyError(StoreError):
     """Another run is writing the same space."""
 
@@ -35,5 +41,15 @@ class AccountingError(StoreError):
 
 class QuarantinedError(StoreError, InputError):
     """Every row was rejected, so there is no version to commit."""
+
+    exit_code = 2
+
+
+class MovedError(StoreError):
+    """A release's name was moved by somebody else in between; nothing was changed."""
+
+
+class ReplacedError(StoreError, InputError):
+    """A version of another dimension or similarity would come under the same space name."""
 
     exit_code = 2

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from embedders.base import Batch, Matrix
 from storage.errors import DamagedError
 from storage.manifest import KEY, FileEntry
 from storage.pages import LEAF, fill_from_pages
+from storage.places import AnyPath, source
 from storage.splice import write_spliced
 
 ROWS_PER_FILE = 65_536
@@ -65,15 +66,12 @@ def rows_per_file(dim: int) -> int:
     return max(1, min(ROWS_PER_FILE, BYTES_PER_FILE // (4 * dim)))
 
 
-def rechunk(batches: Iterable[Batch]) -> Iterator[pa.Table]:
-    """Tables of the rows of a part, the last one of what is left; batches without a row add nothing."""
+def rechunk(pieces: Iterable[Batch | pa.Table], dim: int) -> Iterator[pa.Table]:
+    """Tables of the rows of a part, the last one of what is left; pieces without a row add nothing."""
     held: list[pa.Table] = []
-    count = 0
-    for batch in batches:
-        if not len(batch.vectors):
-            continue
-        rows = rows_per_file(batch.vectors.matrix.shape[1])
-        held.append(batch_table(batch))
+    count, rows = 0, rows_per_file(dim)
+    for piece in pieces:
+        held.append(batch_table(piece) if isinstance(piece, Batch) else piece)
         count += held[-1].num_rows
         while count >= rows:
             whole = pa.concat_tables(held)
@@ -83,7 +81,7 @@ def rechunk(batches: Iterable[Batch]) -> Iterator[pa.Table]:
         yield pa.concat_tables(held)
 
 
-def write_part(table: pa.Table, path: Path, relative: str, summary: Mapping[str, Any]) -> FileEntry:
+def write_part(table: pa.Table, path: AnyPath, relative: str, summary: Mapping[str, Any]) -> FileEntry:
     """Write one part whole; its entry holds the digest of its bytes."""
     column = table.column("vector")
     flat = [chunk.flatten().to_numpy() for chunk in column.chunks]
@@ -101,20 +99,24 @@ def write_part(table: pa.Table, path: Path, relative: str, summary: Mapping[str,
         write_spliced(
             table, table.schema.get_field_index("vector"), LEAF, numbers.reshape(table.num_rows, -1), out,
             metadata={KEY: json.dumps(summary, ensure_ascii=False)},
-            store_schema=False, use_dictionary=["origin"], compression="zstd", write_statistics=["id"],
+            store_schema=False, use_dictionary=["origin"], compression="zstd", write_statistics=["id"], write_page_checksum=True,
         )  # fmt: skip
     return FileEntry(path=relative, rows=table.num_rows, size=size, xxh128=hasher.hexdigest())
 
 
-def write_parts(batches: Iterable[Batch], folder: Path, summary: Mapping[str, Any]) -> list[FileEntry]:
-    """Write all rows of `batches` into new files under `folder`, two at a time.
+def write_parts(
+    streams: Sequence[Iterable[Batch | pa.Table]], folder: AnyPath, summary: Mapping[str, Any]
+) -> list[FileEntry]:
+    """Write all rows of all streams into new files under `folder`, two at a time; without a row, nothing is made.
 
-    Paths in the entries are relative to `folder`'s parent, the space.
+    Paths in the entries are relative to `folder`'s parent, the space. streams : each begins a file of its own.
     """
-    folder.mkdir(parents=True)
+    whole = chain.from_iterable(rechunk(stream, summary["dim"]) for stream in streams)
     entries: list[Future[FileEntry]] = []
     with ThreadPoolExecutor(2, thread_name_prefix="parquet") as pool:
-        for number, table in enumerate(rechunk(batches)):
+        for number, table in enumerate(whole):
+            if number == 0:
+                folder.mkdir(parents=True, exist_ok=True)
             if number >= 2:
                 entries[number - 2].result()  # bounds memory to three parts, and raises early
             name = f"part-{number:05d}.parquet"
@@ -123,7 +125,7 @@ def write_parts(batches: Iterable[Batch], folder: Path, summary: Mapping[str, An
 
 
 @contextmanager
-def open_part(path: Path, rows: int) -> Iterator[pq.ParquetFile]:
+def open_part(path: AnyPath, rows: int) -> Iterator[pq.ParquetFile]:
     """One part, ready to read.
 
     Raises
@@ -131,7 +133,7 @@ def open_part(path: Path, rows: int) -> Iterator[pq.ParquetFile]:
     DamagedError : it is missing, is no whole Parquet file, or does not hold `rows` rows; also while it is read.
     """
     try:
-        with pq.ParquetFile(path, memory_map=True) as part:
+        with pq.ParquetFile(source(path), page_checksum_verification=True) as part:
             if part.metadata.num_rows != rows or not part.schema_arrow.equals(SCHEMA):
                 raise DamagedError(
                     f"The part {path} holds {part.metadata.num_rows} rows of {', '.join(part.schema_arrow.names)}; "
@@ -148,7 +150,7 @@ def open_part(path: Path, rows: int) -> Iterator[pq.ParquetFile]:
         ) from error
 
 
-def read_matrix(paths: Sequence[Path], rows: Sequence[int], dim: int) -> Matrix:
+def read_matrix(paths: Sequence[AnyPath], rows: Sequence[int], dim: int) -> Matrix:
     """The vectors of several parts, in order.
 
     Returns
@@ -171,12 +173,13 @@ def read_matrix(paths: Sequence[Path], rows: Sequence[int], dim: int) -> Matrix:
     return out
 
 
-def _fill_part(path: Path, out: Matrix) -> None:
+def _fill_part(path: AnyPath, out: Matrix) -> None:
     """Read a part of len(out) vectors into `out`, by its pages where they are as `write_part` makes them."""
     rows, dim = out.shape
     with open_part(path, rows) as part:
-        if fill_from_pages(path, part.metadata, COLUMNS.index("vector"), out):
-            return
+        with path.open("rb", buffering=0) as file:
+            if fill_from_pages(file, part.metadata, COLUMNS.index("vector"), out):
+                return
         column = part.read(columns=["vector"], use_threads=False).column("vector")
         column.validate(full=True)
     lengths = pc.list_value_length(column)
@@ -191,7 +194,7 @@ def _fill_part(path: Path, out: Matrix) -> None:
         at += len(chunk)
 
 
-def read_table(paths: Sequence[Path], rows: Sequence[int], columns: Sequence[str]) -> pa.Table:
+def read_table(paths: Sequence[AnyPath], rows: Sequence[int], columns: Sequence[str]) -> pa.Table:
     """Some columns of all parts."""
     tables = []
     for path, expected in zip(paths, rows, strict=True):
@@ -203,7 +206,7 @@ def read_table(paths: Sequence[Path], rows: Sequence[int], columns: Sequence[str
 
 
 def read_batches(
-    paths: Sequence[Path], rows: Sequence[int], columns: Sequence[str], size: int
+    paths: Sequence[AnyPath], rows: Sequence[int], columns: Sequence[str], size: int
 ) -> Iterator[pa.RecordBatch]:
     """Some columns of all parts, at most `size` rows at a time; memory is bounded by a row group."""
     for path, expected in zip(paths, rows, strict=True):

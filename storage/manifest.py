@@ -96,6 +96,9 @@ class Manifest(Head):
     dataset_rejected: NonNegativeInt = Field(0, description="documents of the dataset that could not be read")
     counts: Counts
     model: str = Field(description="the fitted encoder, relative to the store")
+    model_files: Mapping[str, str] = Field(
+        default_factory=dict, description="files of the encoder, with their XXH3-128"
+    )
     files: tuple[FileEntry, ...]
     upstream: Mapping[str, int] = Field(
         default_factory=dict, description="spaces it was made from, with their versions"

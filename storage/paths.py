@@ -2,19 +2,24 @@
 
 STORE/<space>/                a Delta table: one space
 STORE/<space>/v00007-<run>/   the Parquet parts that version 7 added
-STORE/_models/<space>/<fingerprint>-v7-<run>/   the encoder of version 7
-STORE/_metrics, _quarantine   Delta tables
+STORE/_models/<space>/<fingerprint>-v7-<run>/   the encoder of version 7 and of those that went on from it
+STORE/_metrics, _quarantine, _releases   Delta tables
 STORE/_cache, _locks          safe to delete when nothing runs
 STORE/_reports/<run>/         run reports
+
+Of a store in a bucket, `_cache` and `_locks` lie on this machine, in the user's cache folder.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from embedders.errors import InputError
+from storage.places import AnyPath
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -39,34 +44,50 @@ def check_name(name: str, what: str) -> str:
 class Paths:
     """The paths of one store."""
 
-    root: Path
+    root: AnyPath
 
-    def space(self, name: str) -> Path:
+    @property
+    def local(self) -> Path:
+        """The folder of this machine for caches and locks."""
+        if isinstance(self.root, Path):
+            return self.root
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        return caches / "polyvec" / hashlib.sha256(str(self.root).encode()).hexdigest()[:16]
+
+    def space(self, name: str) -> AnyPath:
         return self.root / check_name(name, "space")
 
-    def parts(self, space: str, version: int, run: str) -> Path:
+    def parts(self, space: str, version: int, run: str) -> AnyPath:
         return self.space(space) / f"v{version:05d}-{run}"
 
-    def models(self, space: str) -> Path:
+    def models(self, space: str) -> AnyPath:
         return self.root / "_models" / check_name(space, "space")
 
-    def model(self, space: str, fingerprint: str, version: int, run: str) -> Path:
+    def model(self, space: str, fingerprint: str, version: int, run: str) -> AnyPath:
         return self.models(space) / f"{fingerprint}-v{version}-{run}"
 
     def lock(self, space: str) -> Path:
-        return self.root / "_locks" / f"{check_name(space, 'space')}.lock"
+        return self.local / "_locks" / f"{check_name(space, 'space')}.lock"
 
-    def report(self, run: str) -> Path:
+    def unfinished(self, space: str) -> Path:
+        """Rows of encodes that were cut off."""
+        return self.local / "_cache" / "unfinished" / check_name(space, "space")
+
+    def report(self, run: str) -> AnyPath:
         return self.root / "_reports" / run
 
     @property
-    def metrics(self) -> Path:
+    def metrics(self) -> AnyPath:
         return self.root / "_metrics"
 
     @property
-    def quarantine(self) -> Path:
+    def quarantine(self) -> AnyPath:
         return self.root / "_quarantine"
 
     @property
+    def releases(self) -> AnyPath:
+        return self.root / "_releases"
+
+    @property
     def cache(self) -> Path:
-        return self.root / "_cache"
+        return self.local / "_cache"

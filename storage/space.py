@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from embedders.base import Encoder, Matrix, Vectors
-from storage import delta
+from embedders.base import Embedder, Encoder, Matrix, Vectors
+from storage import delta, releases
 from storage.errors import NotFoundError
 from storage.layout import COLUMNS, read_batches, read_matrix, read_table
 from storage.manifest import Manifest
 from storage.paths import Paths
+from storage.places import AnyPath, on_disk
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,19 +46,23 @@ class Version:
         return self.manifest.counts.rows
 
     @cached_property
-    def _files(self) -> list[Path]:
-        return delta.data_files(self.paths.space(self.manifest.space), self.delta_version)
+    def parts(self) -> list[AnyPath]:
+        """The places of its Parquet files, in row order."""
+        folder = self.paths.space(self.manifest.space)
+        return [folder / entry.path for entry in self.manifest.files]
+
+    def missing(self) -> list[AnyPath]:
+        """Files that are not where they should be."""
+        return [part for part in self.parts if not part.is_file()]
 
     @property
     def _rows(self) -> list[int]:
-        rows = {entry.path: entry.rows for entry in self.manifest.files}
-        folder = self.paths.space(self.manifest.space)
-        return [rows[path.relative_to(folder).as_posix()] for path in self._files]
+        return [entry.rows for entry in self.manifest.files]
 
     @property
     def files(self) -> list[str]:
-        """Absolute paths of its Parquet files, in row order: pass them to DuckDB, Polars, Spark, pandas."""
-        return [str(path) for path in self._files]
+        """Its Parquet files, absolute paths or s3:// addresses, in row order: for DuckDB, Polars, Spark, pandas."""
+        return [str(part) for part in self.parts]
 
     @cached_property
     def ids(self) -> NDArray[np.object_]:
@@ -69,7 +73,7 @@ class Version:
     @cached_property
     def matrix(self) -> Matrix:
         """(n, dim) float32, row i belongs to ids[i]; read-only."""
-        return read_matrix(self._files, self._rows, self.dim)
+        return read_matrix(self.parts, self._rows, self.dim)
 
     @property
     def vectors(self) -> Vectors:
@@ -78,17 +82,19 @@ class Version:
 
     def table(self, columns: Sequence[str] = COLUMNS) -> pa.Table:
         """Some columns of all rows."""
-        return read_table(self._files, self._rows, columns)
+        return read_table(self.parts, self._rows, columns)
 
     def batches(self, columns: Sequence[str] = ("id", "vector"), rows: int = 8192) -> Iterator[pa.RecordBatch]:
         """Some columns, at most `rows` rows at a time, in bounded memory."""
-        return read_batches(self._files, self._rows, columns, rows)
+        return read_batches(self.parts, self._rows, columns, rows)
 
-    def encoder(self) -> Encoder[Any]:
-        """The fitted encoder it was made with."""
+    def encoder(self, recipe: Embedder[Any] | None = None) -> Encoder[Any]:
+        """The fitted encoder it was made with. recipe : stands in for the saved one when only execution differs."""
         from embedders.registry import embedder_class
 
-        return embedder_class(self.manifest.recipe.kind).load(self.paths.root / self.manifest.model)
+        kind = embedder_class(self.manifest.recipe.kind) if recipe is None else type(recipe)
+        with on_disk(self.paths.root / self.manifest.model) as folder:
+            return kind.load(folder, recipe)
 
     def __repr__(self) -> str:
         m = self.manifest
@@ -103,7 +109,7 @@ class Space:
     name: str
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> AnyPath:
         return self.paths.space(self.name)
 
     def versions(self) -> list[Version]:
@@ -112,25 +118,43 @@ class Space:
 
     def latest(self) -> Version | None:
         """The newest version, if there is one."""
-        versions = self.versions()
-        return versions[-1] if versions else None
+        found = delta.latest(self.folder)
+        return None if found is None else Version(self.paths, found[1], found[0])
 
     def version(self, which: int | str = "latest") -> Version:
-        """One version, by number or as "latest".
+        """One version: by number, "latest", or a name of a release such as "production".
 
         Raises
         ------
         NotFoundError : the space has no version, or not that one.
         """
-        versions = self.versions()
-        if not versions:
-            raise NotFoundError(
-                f"Got space {self.name!r}, which has no version yet in {self.paths.root}. Do: polyvec run."
-            )
         if which == "latest":
-            return versions[-1]
+            newest = self.latest()
+            if newest is None:
+                raise NotFoundError(
+                    f"Got space {self.name!r}, which has no version yet in {self.paths.root}. Do: polyvec run."
+                )
+            return newest
+        versions = self.versions()
+        if not str(which).isdigit():
+            which = self._released(str(which), versions)
         for version in versions:
             if str(version.number) == str(which):
                 return version
-        numbers = ", ".join(str(version.number) for version in versions)
+        numbers = ", ".join(str(version.number) for version in versions) or "none yet; do: polyvec run"
         raise NotFoundError(f"Got version {which!r} of space {self.name!r}; it has {numbers}, or say 'latest'.")
+
+    def _released(self, name: str, versions: Sequence[Version]) -> int:
+        state = releases.read(self.paths)
+        release = state.pointed(name)
+        if release is None:
+            known = ", ".join(state.pointers) or "none yet"
+            numbers = ", ".join(str(version.number) for version in versions) or "none yet; do: polyvec run"
+            raise NotFoundError(
+                f"Got version {name!r} of space {self.name!r}; it has {numbers}, or say 'latest'. Names of releases: {known}."
+            )
+        if self.name not in release.spaces:
+            raise NotFoundError(
+                f"Got space {self.name!r}, which is not in release {release.number} ({name}); it holds {', '.join(release.spaces)}. Say {self.name}@latest."
+            )
+        return release.spaces[self.name]

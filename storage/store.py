@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
-from embedders.errors import InputError
-from storage import delta, tables
+from storage import delta, releases, tables
 from storage.errors import NotFoundError
 from storage.paths import NAME, Paths
+from storage.places import AnyPath, place_of
+from storage.releases import PRODUCTION, Move, Release
 from storage.space import Space, Version
 
 
 class VectorStore:
-    """All spaces under one folder. Opening one reads nothing and makes nothing.
+    """All spaces under one folder, or under one s3://bucket/prefix. Opening one reads nothing and makes nothing.
 
     >>> VectorStore("no-such-folder").spaces()
     []
     """
 
     def __init__(self, root: str | PathLike[str]) -> None:
-        if "://" in str(root):
-            raise InputError(f"Got the store {str(root)!r}; object stores are not available yet. Name a folder.")
-        path = Path(root).absolute()
-        self.paths = Paths(path.resolve() if ".." in path.parts else path)
+        self.paths = Paths(place_of(root))
 
     @property
-    def root(self) -> Path:
+    def root(self) -> AnyPath:
         return self.paths.root
 
     def spaces(self) -> list[str]:
@@ -47,7 +45,9 @@ class VectorStore:
         return Space(self.paths, name)
 
     def find(self, reference: str) -> Version:
-        """The version that "SPACE", "SPACE@7" or "SPACE@latest" names.
+        """The version that "SPACE@7", "SPACE@latest" or "SPACE@production" names.
+
+        "SPACE" alone is production's version, or the latest while production holds none of the space.
 
         Raises
         ------
@@ -57,15 +57,54 @@ class VectorStore:
         if name not in self.spaces():
             known = ", ".join(self.spaces()) or "none yet; do: polyvec run"
             raise NotFoundError(f"Got space {name!r}, which is not in {self.root}. Spaces there: {known}.")
-        return self.space(name).version(which or "latest")
+        if not which:
+            which = PRODUCTION if name in (self.release() or {}) else "latest"
+        return self.space(name).version(which)
+
+    def release(self, name: str = PRODUCTION) -> Mapping[str, int] | None:
+        """The spaces of the release that a name points at, each with its version; None when it points at none."""
+        release = releases.read(self.paths).pointed(name)
+        return None if release is None else dict(release.spaces)
+
+    def releases(self) -> tuple[Release, ...]:
+        """All releases, oldest first."""
+        return releases.read(self.paths).releases
+
+    def promote(
+        self, number: int, *, name: str = PRODUCTION, expected: int | None = None, who: str | None = None, why: str = ""
+    ) -> Move:
+        """Point a name at a release. expected: the release it must point at now.
+
+        Raises
+        ------
+        NotFoundError : there is no such release, or a version of it was taken out since.
+        MovedError : the name points elsewhere than expected; nothing was moved.
+        """
+        with releases.lock(self.paths):
+            for space, version in releases.read(self.paths).release(number).spaces.items():
+                self.space(space).version(version)
+            return releases.move(self.paths, number, name=name, expected=expected, who=who, why=why)
+
+    def rollback(
+        self, *, name: str = PRODUCTION, expected: int | None = None, who: str | None = None, why: str = ""
+    ) -> Move:
+        """Point a name at the release that it left last.
+
+        Raises
+        ------
+        NotFoundError : there is none before.
+        MovedError : the name points elsewhere than expected; nothing was moved.
+        """
+        return releases.rollback(self.paths, name=name, expected=expected, who=who, why=why)
 
     def metrics(self, version: Version) -> list[dict[str, Any]]:
         """What was measured of a version, oldest first."""
         return tables.metrics(self.paths, version.manifest.space, version.number)
 
     def quarantine(self, version: Version) -> list[dict[str, Any]]:
-        """The rows that a version left out: id, location, code, message, time."""
-        return tables.quarantined(self.paths, version.manifest.space, version.number, version.manifest.run)
+        """The rows that a version left out and that still cannot be embedded: id, location, code, message, time."""
+        rows = tables.quarantined(self.paths, version.manifest.space)
+        return [row for row in rows if row["version"] <= version.number]
 
     def __repr__(self) -> str:
         return f"VectorStore({str(self.root)!r})"

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from embedders.data import Rejected
-from storage import delta
+from storage import logs
 from storage.paths import Paths
 
 TIME = pa.timestamp("us", tz="UTC")
@@ -58,38 +58,52 @@ def record_metrics(
         )
         for i, score in enumerate(scores)
     ]
-    delta.append(paths.metrics, pa.Table.from_pylist(rows, schema=METRICS))
+    logs.append(paths.metrics, pa.Table.from_pylist(rows, schema=METRICS))
 
 
 def metrics(paths: Paths, space: str, version: int) -> list[dict[str, Any]]:
     """The recorded metrics of one version, oldest first, each evaluation's headline before its other scores."""
-    rows = delta.read_rows(paths.metrics, METRICS, [("space", "==", space), ("version", "==", version)])
+    rows = logs.read_rows(paths.metrics, METRICS, [("space", "==", space), ("version", "==", version)])
     return sorted(rows, key=lambda row: (row["time"], row["evaluation"], row["notes"] is None))
 
 
-def quarantine(paths: Paths, space: str, version: int, run: str, rejected: Sequence[Rejected]) -> None:
-    """Append rejected rows; they are written before the version they belong to, so that none is lost."""
-    if rejected:
-        now = datetime.now(UTC)
-        rows = [
-            {
-                "space": space,
-                "version": version,
-                "run": run,
-                "id": r.id,
-                "location": r.location,
-                "code": r.code,
-                "message": r.message,
-                "time": now,
-            }
-            for r in rejected
-        ]
-        delta.append(paths.quarantine, pa.Table.from_pylist(rows, schema=QUARANTINE))
+def quarantined(paths: Paths, space: str) -> list[dict[str, Any]]:
+    """The rows of a space that could not be embedded when it was last tried, by id. version: the first without them."""
+    rows = logs.read_rows(paths.quarantine, QUARANTINE, [("space", "==", space)])
+    return sorted(rows, key=lambda row: (row["id"], row["location"], row["code"]))
 
 
-def quarantined(paths: Paths, space: str, version: int, run: str) -> list[dict[str, Any]]:
-    """The rows that one version left out, by id."""
-    rows = delta.read_rows(
-        paths.quarantine, QUARANTINE, [("space", "==", space), ("version", "==", version), ("run", "==", run)]
-    )
-    return sorted(rows, key=lambda row: (row["id"], row["location"]))
+def hold(paths: Paths, space: str, version: int, run: str, rejected: Sequence[Rejected]) -> list[dict[str, Any]]:
+    """Add rejected rows to the quarantine; done before the commit, so that none is lost.
+
+    Returns
+    -------
+    The rows that stay once the version is committed; those that were there before keep their first version and time.
+    """
+    before = quarantined(paths, space)
+    known = {_key(row): row for row in before}
+    now = datetime.now(UTC)
+    stay = []
+    for r in rejected:
+        row = {
+            "space": space, "version": version, "run": run, "id": r.id, "location": r.location, "code": r.code,
+            "message": r.message, "time": now,
+        }  # fmt: skip
+        stay.append(known.get(_key(row), row))
+    if new := [row for row in stay if _key(row) not in known]:
+        _put(paths, space, [*before, *new])
+    return stay
+
+
+def settle(paths: Paths, space: str, stay: Sequence[dict[str, Any]]) -> None:
+    """Let go of the rows that embed by now, or whose input is gone; done after the commit."""
+    if {_key(row) for row in quarantined(paths, space)} != {_key(row) for row in stay}:
+        _put(paths, space, stay)
+
+
+def _put(paths: Paths, space: str, rows: Sequence[dict[str, Any]]) -> None:
+    logs.replace(paths.quarantine, pa.Table.from_pylist(list(rows), schema=QUARANTINE), f"space = '{space}'")
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return row["id"], row["location"], row["code"], row["message"]

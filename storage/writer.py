@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import socket
 import tempfile
 import time
@@ -14,18 +13,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import xxhash
 from filelock import FileLock, Timeout
 
 from embedders.base import Batch, Encoder
 from embedders.data import Rejected
+from embedders.errors import InputError
 from storage import delta, tables
-from storage.errors import BusyError, NotWritableError, QuarantinedError
+from storage.errors import BusyError, NotWritableError, QuarantinedError, ReplacedError
 from storage.layout import write_parts
 from storage.manifest import Counts, Head, Manifest, Recipe, library_versions
 from storage.paths import Paths
+from storage.places import AnyPath, building, inside, put_folder, remove
+from storage.reuse import NOTHING, Reuse, copies
 from storage.space import Space, Version
 
 _MADE = re.compile(r"(?:[0-9a-f]+-)?v(?P<version>\d+)-.+")  # a folder of parts or of a model
@@ -46,7 +50,7 @@ class Source:
 class Writer:
     """The right to add versions to one space; from `writing`.
 
-    base : the Delta version it builds on, which is later than the parent's after a vacuum; None when there is no table.
+    base : the Delta version it builds on, which is later than the parent's after a `gc`; None when there is no table.
     """
 
     paths: Paths
@@ -62,20 +66,32 @@ class Writer:
         batches: Iterable[Batch],
         excluded: Mapping[str, int],
         started: float,
+        *,
+        reuse: Reuse = NOTHING,
+        encoder_of: Version | None = None,
+        replace: bool = False,
     ) -> Version:
         """Write the model, the parts and the quarantine, then commit them as the next version.
 
         started : `time.monotonic()` at the beginning of the work, for the manifest.
+        reuse : rows that are answered already; `batches` are the others.
+        encoder_of : the version whose encoder this is, so that it is not written again.
+        replace : let vectors of another dimension or similarity come under the same name.
 
         Raises
         ------
+        ReplacedError : they are of another dimension or similarity, and `replace` is not set.
         QuarantinedError : every row was rejected.
         AccountingError : the rows do not add up.
         BusyError : somebody committed in between.
         """
+        check_replaced(self.parent, encoder.dim, encoder.similarity, replace=replace)
         number = 1 if self.parent is None else self.parent.number + 1
         recipe = encoder.recipe
-        model = self.paths.model(self.space.name, recipe.fingerprint, number, self.run)
+        if encoder_of is None:
+            model = self.paths.model(self.space.name, recipe.fingerprint, number, self.run)
+        else:
+            model = self.paths.root / encoder_of.manifest.model
         head = Head(
             space=self.space.name, version=number, entity=encoder.entity, dim=encoder.dim, similarity=encoder.similarity,
             recipe=Recipe(kind=recipe.kind, version=recipe.version, params=recipe.model_dump(mode="json")),
@@ -83,44 +99,68 @@ class Writer:
         )  # fmt: skip
         fresh = self.paths.parts(self.space.name, number, self.run)
         try:
-            tally = Tally()
-            files = write_parts(tally.watch(batches), fresh, head.model_dump(mode="json"))
+            tally = Tally(encoder.dim)
+            summary = head.model_dump(mode="json")
+            streams = [copies(reuse.settled), chain(copies(reuse.moved), tally.watch(batches))]
+            files = write_parts(streams, fresh, summary)
             counts = Counts(
-                input=source.rows, embedded=tally.rows, excluded=dict(excluded), quarantined=len(tally.rejected)
-            )
+                input=source.rows, embedded=tally.rows + reuse.resumed, reused=reuse.reused, excluded=dict(excluded),
+                quarantined=len(tally.rejected),
+            )  # fmt: skip
             counts.check()
-            self._quarantine(number, [*source.rejected, *tally.rejected])
-            if not tally.rows:
+            rejected = tables.hold(self.paths, self.space.name, number, self.run, [*source.rejected, *tally.rejected])
+            if not counts.rows:
                 raise QuarantinedError(_all_rejected(self.space.name, tally.rejected))
-            save_model(encoder, model)
+            model_files = save_model(encoder, model) if encoder_of is None else dict(encoder_of.manifest.model_files)
             manifest = Manifest(
                 **head.model_dump(),
                 parent=None if self.parent is None else self.parent.number,
                 dataset=source.dataset, dataset_digest=source.digest, dataset_rejected=len(source.rejected), upstream=dict(source.upstream), counts=counts,
-                model=model.relative_to(self.paths.root).as_posix(), files=tuple(files), libraries=library_versions(),
+                model=inside(model, self.paths.root), model_files=model_files, files=(*reuse.kept, *files), libraries=library_versions(),
                 machine=dict(encoder.mode), seconds=round(time.monotonic() - started, 3), run=self.run, created=datetime.now(UTC),
             )  # fmt: skip
-            delta.commit(self.space.folder, manifest, self.base)
+            committed = delta.commit(self.space.folder, manifest, self.base)
         except BaseException:
             if not delta.holds(self.space.folder, number, self.run):
-                shutil.rmtree(fresh, ignore_errors=True)
-                shutil.rmtree(model, ignore_errors=True)
+                remove(fresh)
+                if encoder_of is None:
+                    remove(model)
             raise
-        return self.space.version(number)
+        tables.settle(self.paths, self.space.name, rejected)
+        return Version(self.paths, manifest, committed)
 
-    def _quarantine(self, version: int, rejected: list[Rejected]) -> None:
-        tables.quarantine(self.paths, self.space.name, version, self.run, rejected)
+
+def check_replaced(parent: Version | None, dim: int, similarity: str, *, replace: bool) -> None:
+    """Refuse vectors that cannot be compared with those that stand under the same name.
+
+    Raises
+    ------
+    ReplacedError : dimension or similarity differ, and `replace` is not set.
+    """
+    if parent is None or replace or (dim, similarity) == (parent.dim, parent.manifest.similarity):
+        return
+    raise ReplacedError(
+        f"Got {dim} numbers compared by {similarity} for space {parent.manifest.space!r}, whose version {parent.number} has "
+        f"{parent.dim} compared by {parent.manifest.similarity}; expected the same, as readers rely on it. "
+        "Name a new space, or run with --replace."
+    )
 
 
 class Tally:
     """Counts the rows that pass by and keeps the rejected ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
         self.rows = 0
         self.rejected: list[Rejected] = []
 
     def watch(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         for batch in batches:
+            if len(batch.vectors) and batch.vectors.matrix.shape[1] != self.dim:
+                raise InputError(
+                    f"Got vectors of {batch.vectors.matrix.shape[1]} numbers from an encoder whose dim is {self.dim}. "
+                    "The embedder is wrong: run embedders.testing over it."
+                )
             self.rows += len(batch.vectors)
             self.rejected.extend(batch.rejected)
             yield batch
@@ -132,16 +172,16 @@ def _all_rejected(space: str, rejected: list[Rejected]) -> str:
     return f"Got {len(rejected)} rows for space {space!r}, none of which could be embedded ({codes or 'no rows'}).{first} Mend the input."
 
 
-def save_model(encoder: Encoder[Any], folder: Path) -> None:
-    """Write the encoder beside its place, then move it there whole."""
-    fresh = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(fresh, ignore_errors=True)
-    encoder.save(fresh)
-    shutil.rmtree(folder, ignore_errors=True)
-    fresh.rename(folder)
+def save_model(encoder: Encoder[Any], place: AnyPath) -> dict[str, str]:
+    """Write the encoder beside its place, then move it there whole; the digest of each of its files."""
+    with building(place) as folder:
+        encoder.save(folder)
+        digests = {path.name: xxhash.xxh3_128(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+        put_folder(folder, place)
+    return digests
 
 
-def check_writable(root: Path) -> None:
+def check_writable(root: AnyPath) -> None:
     """Make the store's folder and try to write in it.
 
     Raises
@@ -150,11 +190,14 @@ def check_writable(root: Path) -> None:
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=root):
-            pass
+        if isinstance(root, Path):
+            with tempfile.TemporaryFile(dir=root):
+                pass
+        else:
+            (root / "_cache" / "writable").write_bytes(b"")
     except OSError as error:
         raise NotWritableError(
-            f"Got the store path {str(root)!r}, which cannot be written ({error.strerror}). Name another folder under `store:`, or change its rights."
+            f"Got the store path {str(root)!r}, which cannot be written ({error.strerror or error}). Name another folder under `store:`, or change its rights."
         ) from error
 
 
@@ -170,7 +213,7 @@ def writing(space: Space, run: str, *, wait: float, waiting: Callable[[str], Non
     """
     check_writable(space.paths.root)
     path = space.paths.lock(space.name)
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     holder = path.with_suffix(".json")
     lock = FileLock(path)
     try:
@@ -212,9 +255,20 @@ def _who(holder: Path) -> str:
 
 
 def _sweep(space: Space, parent: Version | None) -> None:
-    """Remove what a killed run left: parts and models of versions that were never committed."""
+    """Remove what a killed run left: parts and models of versions that were never committed.
+
+    In a bucket a writer elsewhere may be at work on them; there `gc` does it, once they are old.
+    """
+    if not isinstance(space.folder, Path):
+        return
     last = 0 if parent is None else parent.number
-    for path in [*space.folder.glob("v*"), *space.paths.models(space.name).glob("*-v*")]:
+    begun = [
+        path
+        for folder in (space.folder, space.paths.models(space.name))
+        if folder.is_dir()
+        for path in folder.iterdir()
+    ]
+    for path in begun:
         found = _MADE.fullmatch(path.name)
         if found and path.is_dir() and (int(found["version"]) > last or path.name.endswith(".tmp")):
-            shutil.rmtree(path, ignore_errors=True)
+            remove(path)

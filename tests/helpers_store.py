@@ -81,14 +81,21 @@ def rejected(n: int, code: str = "broken_image") -> tuple[Rejected, ...]:
 
 
 def put(
-    store: VectorStore, encoder: Encoder, *, space: str = "s", run: str | None = None, rows: int | None = None, **source
+    store: VectorStore,
+    encoder: Encoder,
+    *,
+    space: str = "s",
+    run: str | None = None,
+    rows: int | None = None,
+    replace: bool = False,
+    **source,
 ) -> Version:
     """Commit what an encoder answers as the next version of a space."""
     answer = list(encoder.encode(None))
     rows = sum(len(b.vectors) + len(b.rejected) for b in answer) if rows is None else rows
     with writing(store.space(space), run or uuid.uuid4().hex[:8], wait=0, waiting=print) as writer:
         given_source = Source("d", source.pop("digest", "0" * 64), rows, source.pop("upstream", {}), **source)
-        return writer.commit(given_source, encoder, answer, {}, time.monotonic())
+        return writer.commit(given_source, encoder, answer, {}, time.monotonic(), replace=replace)
 
 
 # Pipelines
@@ -147,17 +154,23 @@ def edit(file: Path, before: str, after: str) -> None:
     file.write_text(text.replace(before, after), encoding="utf-8")
 
 
-def run_steps(file: Path, *, run: str | None = None, only: Sequence[str] = (), force: bool = False) -> Plan:
+def run_steps(
+    file: Path, *, run: str | None = None, only: Sequence[str] = (), force: bool = False, replace: bool = False
+) -> Plan:
     """What the flow does, as plain calls; returns the plan that was carried out."""
     pipeline = Pipeline.load(file)
-    plan = make_plan(pipeline, only=only, force=force)
+    plan = make_plan(pipeline, only=only, force=force, replace=replace)
+    versions = {}
     for space in plan.spaces:
         if space.action == "embed":
-            ref = steps.embed_space(pipeline, space.name, run or uuid.uuid4().hex[:8], force=force)
+            ref = steps.embed_space(pipeline, space.name, run or uuid.uuid4().hex[:8], force=force, replace=replace)
         else:
             ref = steps.version_ref(space.latest, fresh=False)
         for name in space.evaluations:
             steps.evaluate_space(pipeline, ref, name)
+        versions[space.name] = ref.version
+    if not plan.released or any(space.action == "embed" for space in plan.spaces):
+        steps.release(pipeline, versions, run or "run", promote=True)
     return plan
 
 

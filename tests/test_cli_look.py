@@ -225,7 +225,7 @@ def test_doctor(cli, tmp_path):
     assert answer.code == 0 and "cores:" in answer.out
 
 
-@pytest.mark.parametrize("reference", ["wrods", "nodes@9", "nodes@production", "../words", "_models", "", "nodes@@1"])
+@pytest.mark.parametrize("reference", ["wrods", "nodes@9", "nodes@staging", "../words", "_models", "", "nodes@@1"])
 @pytest.mark.parametrize("command", ["show", "files"])
 def test_unknown_spaces_and_versions(cli, command, reference):
     answer = cli(command, reference)

@@ -273,7 +273,7 @@ BAD_INPUT = {
     "an unknown parameter": (lambda f: edit(f / "polyvec.yaml", "epochs", "epoch"), ["polyvec.yaml:6", "'epoch'", "Did you mean 'epochs'?"]),
     "a wrong value": (lambda f: edit(f / "polyvec.yaml", "dim: 8, epochs", "dim: 0, epochs"), ["polyvec.yaml:6", "got 0; expected greater than or equal to 1"]),
     "a cycle": (lambda f: edit(f / "polyvec.yaml", "words: {", "words: {start: {space: words}, "), ["Got a cycle among the spaces: words -> words"]),
-    "an object store": (lambda f: edit(f / "polyvec.yaml", "./vectors", "s3://bucket"), ["object stores are not available yet"]),
+    "an object store of another kind": (lambda f: edit(f / "polyvec.yaml", "./vectors", "gs://bucket"), ["expected a folder, or s3://bucket/prefix"]),
     "a store below a file": (lambda f: edit(f / "polyvec.yaml", "./vectors", "text.txt/vectors"), ["Got the store path", "cannot be written"]),
     "a store that is a file": (lambda f: edit(f / "polyvec.yaml", "./vectors", "text.txt"), ["Got the store path", "cannot be written"]),
     "a key of later": (lambda f: (f / "polyvec.yaml").write_text(PIPELINE + "gates: {}\n"), ["polyvec.yaml:10: gates: not available yet"]),

@@ -76,8 +76,8 @@ def test_a_run_on_a_server(server, file):
 
     run = flow_runs()[-1]
     assert (run.name, run.state_name) == (f"{file.parent.name}/polyvec.yaml", "Completed")
-    assert run.parameters == {"file": str(file), "only": None, "force": False}
-    names = {"read text", "read links", "embed words", "embed nodes", "evaluate nodes/side", "report"}
+    assert run.parameters == {"file": str(file), "only": None, "force": False, "promote": True, "replace": False}
+    names = {"read text", "read links", "embed words", "embed nodes", "evaluate nodes/side", "release", "report"}
     found = task_runs(run)
     assert set(found) == names
     assert {task.state_name for task in found.values()} == {"Completed"}
@@ -101,7 +101,7 @@ def test_only_what_is_due_is_run(server, file):
     run_pipeline(str(file))
     edit(file, "epochs: 1", "epochs: 2")
     answer = run_pipeline(str(file))
-    assert set(task_runs(flow_runs()[-1])) == {"read text", "embed words", "report"}
+    assert set(task_runs(flow_runs()[-1])) == {"read text", "embed words", "release", "report"}
     assert [(row["space"], row["status"], row["version"]) for row in answer["rows"]] == [
         ("words", "new", 2),
         ("nodes", "up to date", 1),

@@ -30,7 +30,7 @@ def refused(file: Path) -> str:
 
 WRONG = [
     # before, after, line, what the message says
-    ("store:", "stroe:", 1, "stroe: got the unknown key 'stroe'; expected one of datasets, evaluate, spaces, store. Did you mean 'store'?"),
+    ("store:", "stroe:", 1, "stroe: got the unknown key 'stroe'; expected one of datasets, evaluate, keep, spaces, store. Did you mean 'store'?"),
     ("words: {dataset: text", "words: {dataset: text, daatset: x", 6, "spaces.words.daatset: got the unknown key 'daatset'; expected one of dataset, embedder, params, start. Did you mean 'dataset'?"),
     ("kind: corpus,", "kind: corpus, patj: x,", 3, "datasets.text.patj: got the unknown key 'patj'; expected one of kind, path, tokens. Did you mean 'path'?"),
     ("epochs: 1", "epoch: 1", 6, "spaces.words.params.epoch: got the unknown key 'epoch'; expected one of dim, epochs, lr, min_count, negative, sample, seed, threads, window. Did you mean 'epochs'?"),
@@ -63,7 +63,7 @@ WRONG = [
     ("k: 3", "k: 0", 9, "evaluate.nodes.0.k: got 0; expected greater than or equal to 1."),
     ("k: 3}", "k: 3}, {name: side, metric: neighbours, path: labels.tsv}", 9, "evaluate.nodes: got the evaluation name 'side' twice; expected unique names. Rename one."),
     ("edges: links.tsv", "edges: links.tsv, columns: {source: a}", 4, "datasets.links.columns.target: got nothing; expected a value. Add the key."),
-    ("evaluate:", "base: /tmp\nevaluate:", 8, "got the unknown key 'base'; expected one of datasets, evaluate, spaces, store."),
+    ("evaluate:", "base: /tmp\nevaluate:", 8, "got the unknown key 'base'; expected one of datasets, evaluate, keep, spaces, store."),
     ("evaluate:", "store: twice\nevaluate:", 8, "got the key 'store' twice; expected it once. Remove one."),
     ("  nodes: {dataset", "  words: {dataset", 7, "got the key 'words' twice; expected it once. Remove one."),
     ("spaces:", "spaces: ]", 5, "got YAML that cannot be read: "),
@@ -279,9 +279,9 @@ def test_a_pipeline_is_frozen(file):
         Pipeline.load(file).store = "elsewhere"
 
 
-def test_object_stores_are_refused_for_now(file):
-    edit(file, "./vectors", "s3://bucket/prefix")
-    with pytest.raises(InputError, match="not available yet"):
+def test_other_object_stores_are_refused(file):
+    edit(file, "./vectors", "gs://bucket/prefix")
+    with pytest.raises(InputError, match="expected a folder, or s3://bucket/prefix"):
         make_plan(Pipeline.load(file))
 
 
@@ -290,7 +290,7 @@ def test_the_schema_is_one_and_has_no_internal_keys():
 
     found = schema()
     Draft202012Validator.check_schema(found)
-    assert set(found["properties"]) == {"store", "datasets", "spaces", "evaluate"}
+    assert set(found["properties"]) == {"store", "datasets", "spaces", "evaluate", "keep"}
     assert '"base"' not in json.dumps(found) and "base :" not in json.dumps(found)
     assert found["additionalProperties"] is False
     json.dumps(found, allow_nan=False)

@@ -96,8 +96,8 @@ def test_running_again_commits_nothing(done):
 )
 def test_a_changed_parameter_is_named(done, before, after, reason):
     edit(done, before, after)
-    assert actions(done) == {"words": ("embed", reason, ()), "nodes": IDLE}
-    run_steps(done)
+    assert actions(done, replace=True) == {"words": ("embed", reason, ()), "nodes": IDLE}
+    run_steps(done, replace=True)
     store = Pipeline.load(done).vectors
     assert (store.find("words").number, store.find("nodes").number) == (2, 1)
     assert actions(done) == {"words": IDLE, "nodes": IDLE}
@@ -116,7 +116,7 @@ def test_an_execution_only_parameter_changes_nothing(done, threads):
 
 def test_another_embedder(done):
     edit(done, "dataset: links, embedder: node2vec, params: {dim: 8, walks: 2, length: 8, window: 2, threads: 1}", "dataset: text, embedder: word2vec, params: {min_count: 1}")  # fmt: skip
-    assert actions(done)["nodes"][:2] == ("embed", "embedder: node2vec -> word2vec")
+    assert actions(done, replace=True)["nodes"][:2] == ("embed", "embedder: node2vec -> word2vec")
 
 
 def test_another_class_version(done, monkeypatch):

@@ -151,7 +151,7 @@ def test_the_report_of_a_run(tmp_path):
     assert path == pipeline.vectors.paths.report("run1") / "report.md"
     assert text.startswith("# polyvec run run1\n")
     assert "## nodes @ 1" in text and "## words" not in text  # only what is new has a section
-    assert "side same_label" in text and "| other |" in text and "input 16, excluded 0, quarantined 0" in text
+    assert "side same_label" in text and "| other |" in text and "input 16, reused 0, excluded 0, quarantined 0" in text
     assert sorted(p.name for p in path.parent.iterdir()) == ["nodes.png", "report.md"]
     picture((path.parent / "nodes.png").read_bytes())
     inside = inline(path)

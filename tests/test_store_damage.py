@@ -105,7 +105,7 @@ def test_any_flipped_bit_is_told_or_harms_one_value_only(version):
 
 def test_the_other_version_still_reads(version):
     store = VectorStore(version.paths.root)
-    second = put(store, encoder_of(["a", "b"]))
+    second = put(store, encoder_of(["a", "b"]), replace=True)
     Path(version.files[0]).unlink()
     assert store.find("s").ids.tolist() == ["a", "b"]
     assert store.find("s").number == second.number

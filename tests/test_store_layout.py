@@ -28,7 +28,7 @@ def batches_of(matrix: np.ndarray, size: int = 1000) -> list[Batch]:
 
 
 def write(folder: Path, matrix: np.ndarray) -> tuple[list[Path], list[int]]:
-    entries = layout.write_parts(batches_of(matrix), folder / "v1", {"dim": matrix.shape[1]})
+    entries = layout.write_parts([batches_of(matrix)], folder / "v1", {"dim": matrix.shape[1]})
     return [folder / entry.path for entry in entries], [entry.rows for entry in entries]
 
 
@@ -42,7 +42,8 @@ def with_vectors(table: pa.Table, column: pa.Array) -> pa.Table:
 
 
 def from_pages(path: Path, out: np.ndarray) -> bool:
-    return pages.fill_from_pages(path, pq.read_metadata(path), 1, out)
+    with path.open("rb", buffering=0) as file:
+        return pages.fill_from_pages(file, pq.read_metadata(path), 1, out)
 
 
 @pytest.fixture
@@ -212,11 +213,12 @@ def test_pages_that_begin_or_end_elsewhere_are_refused(tmp_path, monkeypatch):
             return Group(number, **(self.other if number == 1 else {}))
 
     chunk, out = real.row_group(1).column(1), np.empty((30, 4), np.float32)
-    assert pages.fill_from_pages(path, Meta(), 1, out) and np.array_equal(out, matrix)
-    for change in (-1, 1, 8, -8, 200, -200, 10**6):
-        for name in ("data_page_offset", "total_compressed_size", "num_values"):
-            value = max(0, getattr(chunk, name) + change)
-            assert not pages.fill_from_pages(path, Meta(**{name: value}), 1, out), (name, change)
+    with path.open("rb", buffering=0) as file:
+        assert pages.fill_from_pages(file, Meta(), 1, out) and np.array_equal(out, matrix)
+        for change in (-1, 1, 8, -8, 200, -200, 10**6):
+            for name in ("data_page_offset", "total_compressed_size", "num_values"):
+                value = max(0, getattr(chunk, name) + change)
+                assert not pages.fill_from_pages(file, Meta(**{name: value}), 1, out), (name, change)
 
 
 def test_levels_are_told_by_their_meaning():
@@ -257,14 +259,14 @@ def test_rows_of_a_part(dim, rows):
 def test_entries_tell_the_files(tmp_path, monkeypatch):
     monkeypatch.setattr(layout, "BYTES_PER_FILE", 4 * 6 * 500)
     matrix = matrix_of(1200, 6)
-    entries = layout.write_parts(batches_of(matrix, 130), tmp_path / "v1", {"a": "é"})
+    entries = layout.write_parts([batches_of(matrix, 130)], tmp_path / "v1", {"dim": 6, "a": "é"})
     assert [entry.rows for entry in entries] == [500, 500, 200]
     for entry in entries:
         content = (tmp_path / entry.path).read_bytes()
         metadata = pq.read_metadata(tmp_path / entry.path)
         assert (len(content), xxhash.xxh3_128(content).hexdigest()) == (entry.size, entry.xxh128)
         assert (metadata.num_rows, metadata.num_row_groups) == (entry.rows, 1)
-        assert metadata.metadata[b"polyvec"] == '{"a": "é"}'.encode()
+        assert metadata.metadata[b"polyvec"] == '{"dim": 6, "a": "é"}'.encode()
 
 
 def test_a_full_disk_is_told_as_such(tmp_path):
@@ -278,7 +280,7 @@ def test_a_full_disk_is_told_as_such(tmp_path):
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "batch = Batch(Vectors('node', [str(i) for i in range(1000)], np.ones((1000, 100), np.float32)))\n"
         "try:\n"
-        "    layout.write_parts([batch], Path(sys.argv[1]), {})\n"
+        "    layout.write_parts([[batch]], Path(sys.argv[1]), {'dim': 100})\n"
         "except OSError as error:\n"
         "    print(error.strerror)\n"
     )

@@ -299,8 +299,19 @@ def test_quarantined_rows_are_kept_with_reasons(store):
     assert len(rows) == counts.quarantined
     assert version.ids.tolist() == ["a", "b", "c"]
     later = put(store, encoder_of("abc"))
-    assert store.quarantine(later) == []
-    assert len(store.quarantine(store.find("s@1"))) == 3
+    assert store.quarantine(later) == store.quarantine(version) == []
+
+
+def test_rows_leave_the_quarantine_when_they_embed_and_keep_their_first_version(store):
+    put(store, given(batch_of("a", rejected=rejected(3))))
+    put(store, given(batch_of("x", rejected=rejected(1))), space="other")
+    second = put(store, given(batch_of("ab", rejected=(rejected(3)[1], *rejected(1, "too_large")))))
+    found = [(row["id"], row["code"], row["version"]) for row in store.quarantine(second)]
+    assert found == [("bad0", "too_large", 2), ("bad1", "broken_image", 1)]
+    assert [row["id"] for row in store.quarantine(store.find("s@1"))] == ["bad1"]  # still rejected, since version 1
+    put(store, encoder_of("abc"))
+    assert store.quarantine(store.find("s")) == []
+    assert len(store.quarantine(store.find("other"))) == 1
 
 
 def test_when_every_row_is_rejected_nothing_is_committed(store):
@@ -308,8 +319,9 @@ def test_when_every_row_is_rejected_nothing_is_committed(store):
         put(store, given(batch_of("", rejected=rejected(2) + rejected(1, "too_large"))), run="r1")
     assert caught.value.exit_code == 2
     assert store.spaces() == []
-    assert len(tables.quarantined(store.paths, "s", 1, "r1")) == 3
+    assert len(tables.quarantined(store.paths, "s")) == 3
     assert put(store, encoder_of("a")).number == 1
+    assert tables.quarantined(store.paths, "s") == []
 
 
 def test_an_empty_answer_is_no_version(store):
@@ -379,9 +391,10 @@ def test_a_store_that_cannot_be_written(tmp_path, below):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_object_stores_are_refused_for_now():
-    with pytest.raises(InputError, match="not available yet"):
-        VectorStore("s3://bucket/prefix")
+@pytest.mark.parametrize("address", ["gs://bucket/prefix", "s3://", "s3:///x", "s3://bucket//x", "s3://bucket/../x"])
+def test_addresses_that_are_no_store(address):
+    with pytest.raises(InputError, match="expected a folder, or s3://bucket/prefix"):
+        VectorStore(address)
 
 
 def test_opening_and_looking_makes_nothing(tmp_path):

@@ -11,7 +11,10 @@ import typer
 from flows.cli.common import DEFAULT_FILE, File, Json, load_store, print_json, print_table, say, size
 
 Reference = Annotated[
-    str, typer.Argument(metavar="SPACE[@V]", help="A space, or one of its versions: words, words@3, words@latest.")
+    str,
+    typer.Argument(
+        metavar="SPACE[@V]", help="A space, or one of its versions: words, words@3, words@latest, words@production."
+    ),
 ]
 
 
@@ -104,7 +107,7 @@ def _facts(version: Any) -> dict[str, str]:
         "dataset": f"{m.dataset}, digest {m.dataset_digest[:16]}"
         + (f", {m.dataset_rejected:,} documents quarantined" if m.dataset_rejected else ""),
         "upstream": ", ".join(f"{name} @ {number}" for name, number in m.upstream.items()) or "none",
-        "counts": f"{c.input:,} in = {c.embedded:,} embedded{excluded} + {c.quarantined:,} quarantined",
+        "counts": f"{c.input:,} in = {c.embedded:,} embedded{f' + {c.reused:,} reused' if c.reused else ''}{excluded} + {c.quarantined:,} quarantined",
         "made": f"{m.created:%Y-%m-%d %H:%M:%S} UTC in {m.seconds:.1f} s by run {m.run}",
         "machine": ", ".join(f"{key}={value}" for key, value in m.machine.items()),
         "libraries": ", ".join(f"{key} {value}" for key, value in m.libraries.items()),

@@ -22,6 +22,7 @@ Only = Annotated[
     list[str] | None, typer.Option("--only", help="Only this space (and what it starts from); may be repeated.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Embed again even if nothing changed.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Let a space get another dimension or similarity.")]
 
 
 def init(folder: Annotated[Path, typer.Argument(help="An empty or new folder.")]) -> None:
@@ -36,12 +37,18 @@ def init(folder: Annotated[Path, typer.Argument(help="An empty or new folder.")]
     say(f"next: cd {folder} && polyvec run")
 
 
-def plan(file: File = DEFAULT_FILE, only: Only = None, force: Force = False, as_json: Json = False) -> None:
+def plan(
+    file: File = DEFAULT_FILE,
+    only: Only = None,
+    force: Force = False,
+    replace: Replace = False,
+    as_json: Json = False,
+) -> None:
     """Show the DAG: what would run, what is up to date, and why."""
     from flows.plan import make_plan
 
     pipeline = load(file)
-    found = make_plan(pipeline, only=only or [], force=force)
+    found = make_plan(pipeline, only=only or [], force=force, replace=replace)
     if as_json:
         print_json([{"space": s.name, "action": s.action, "reason": s.reason, "dataset": pipeline.spaces[s.name].dataset, "files": len(s.scan.files), "bytes": s.scan.bytes,
                      "version": s.latest.number if s.latest else None, "evaluate": list(s.evaluations)} for s in found.spaces])  # fmt: skip
@@ -63,31 +70,41 @@ def plan(file: File = DEFAULT_FILE, only: Only = None, force: Force = False, as_
             ]
         )
     print_table(["space", "from", "files", "size", "now", "action", "why"], rows, ["files", "size"])
-    say("nothing to do" if found.idle else f"to run: {', '.join(s.name for s in found.spaces if not s.idle)}")
+    todo = [s.name for s in found.spaces if not s.idle] or ([] if found.released else ["release"])
+    say(f"to run: {', '.join(todo)}" if todo else "nothing to do")
 
 
-def run(file: File = DEFAULT_FILE, only: Only = None, force: Force = False, as_json: Json = False) -> None:
+def run(
+    file: File = DEFAULT_FILE,
+    only: Only = None,
+    force: Force = False,
+    no_promote: Annotated[
+        bool, typer.Option("--no-promote", help="Commit a release, and leave `production` where it is.")
+    ] = False,
+    replace: Replace = False,
+    as_json: Json = False,
+) -> None:
     """Bring every space up to date: the main job."""
     from flows.plan import make_plan
     from flows.report import RunFailedError
 
     pipeline = load(file)
-    found = make_plan(pipeline, only=only or [], force=force)
+    found = make_plan(pipeline, only=only or [], force=force, replace=replace)
     if found.idle:
-        results = _idle_results(pipeline, found)
+        results = _idle_results(pipeline, found, promote=not no_promote)
     else:
         from storage.writer import check_writable
 
         check_writable(pipeline.vectors.root)
         try:
-            results = _run_flow(file, only, force)
+            results = _run_flow(file, only, force, promote=not no_promote, replace=replace)
         except RunFailedError as error:
             _print_results(error.results, as_json, idle=False)
             raise
     _print_results(results, as_json, idle=found.idle)
 
 
-def _run_flow(file: Path, only: list[str] | None, force: bool) -> Results:
+def _run_flow(file: Path, only: list[str] | None, force: bool, *, promote: bool, replace: bool) -> Results:
     from flows.settings import apply
 
     apply(quiet=not settings.debug)
@@ -102,7 +119,7 @@ def _run_flow(file: Path, only: list[str] | None, force: bool) -> Results:
         where = os.environ.get("PREFECT_API_URL", "its own embedded server (set PREFECT_API_URL to watch it in a UI)")
         board.say(f"starting the flow on {where}")
         try:
-            return Results.model_validate(run_pipeline(str(file.absolute()), only, force))
+            return Results.model_validate(run_pipeline(str(file.absolute()), only, force, promote, replace))
         except httpx.TransportError as error:
             raise InputError(
                 f"Got no answer from the Prefect server at {where} ({error}). Start it (make ui), or unset PREFECT_API_URL to use an embedded one."
@@ -136,16 +153,20 @@ def _stopping(board: Any) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _idle_results(pipeline: Pipeline, found: Plan) -> Results:
+def _idle_results(pipeline: Pipeline, found: Plan, *, promote: bool) -> Results:
+    """What stands already; if a run before this one ended before its release, the release is made up for."""
     from flows.report import Results, Row
-    from flows.steps import recorded_scores, version_ref
+    from flows.steps import recorded_scores, release, version_ref
 
     rows = [
         Row.of(version_ref(s.latest, fresh=False), recorded_scores(pipeline, s.latest))
         for s in found.spaces
         if s.latest
     ]
-    return Results(run="", rows=tuple(rows))
+    made = None
+    if not found.released:
+        made = release(pipeline, {row.space: row.version for row in rows if row.version}, "", promote=promote)
+    return Results(run="", rows=tuple(rows), release=made)
 
 
 def _print_results(results: Results, as_json: bool, *, idle: bool) -> None:
@@ -161,5 +182,8 @@ def _print_results(results: Results, as_json: bool, *, idle: bool) -> None:
     )
     if idle:
         say("everything is up to date; no flow was started")
+    if results.release:
+        how = "production points at it" if results.release.promoted else "not promoted; production stays where it is"
+        say(f"release {results.release.number}: {how}")
     if results.report:
         say(f"report: {results.report}")

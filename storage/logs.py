@@ -1,0 +1,96 @@
+"""Log tables (metrics, quarantine, releases): small Delta tables of rows that many runs add to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, write_deltalake
+from deltalake.exceptions import DeltaError
+
+from storage import delta
+from storage.places import AnyPath, options, source
+
+FILES = 16  # a table of more is written anew as one file
+TRIES = 20
+
+
+def append(folder: AnyPath, rows: pa.Table) -> None:
+    """Add rows; the table is made when missing. Two appends at once are both wanted, so conflicts are tried again."""
+    _again(
+        lambda: write_deltalake(
+            str(folder), rows, mode="append", configuration=delta.FOREVER, storage_options=options(folder)
+        )
+    )
+    compact(folder)
+
+
+def append_to(folder: AnyPath, rows: pa.Table, base: int | None) -> None:
+    """Add rows to the table as it was at Delta version `base` (None: there was none).
+
+    Raises
+    ------
+    DeltaError : somebody else changed it since; nothing was added.
+    """
+    once = CommitProperties(max_commit_retries=0)
+    if base is None:
+        write_deltalake(
+            str(folder), rows, mode="error", configuration=delta.FOREVER, storage_options=options(folder), commit_properties=once
+        )  # fmt: skip
+    else:
+        write_deltalake(delta.table(folder, base), rows, mode="append", commit_properties=once)
+
+
+def replace(folder: AnyPath, rows: pa.Table, predicate: str) -> None:
+    """Put rows in the place of those that match an SQL predicate, in one atomic step."""
+
+    def write() -> None:
+        if delta.is_table(folder):
+            write_deltalake(str(folder), rows, mode="overwrite", predicate=predicate, storage_options=options(folder))
+        else:
+            write_deltalake(
+                str(folder), rows, mode="error", configuration=delta.FOREVER, storage_options=options(folder)
+            )
+
+    _again(write)
+
+
+def read_rows(folder: AnyPath, schema: pa.Schema, filters: Sequence[tuple[str, str, Any]] = ()) -> list[dict[str, Any]]:
+    """The rows that match all filters, in no particular order; none when there is no table."""
+    return read_rows_at(folder, schema, filters)[1]
+
+
+def read_rows_at(
+    folder: AnyPath, schema: pa.Schema, filters: Sequence[tuple[str, str, Any]] = ()
+) -> tuple[int | None, list[dict[str, Any]]]:
+    """The Delta version of the table (None: there is none), and its rows."""
+    if not delta.is_table(folder):
+        return None, []
+    log = delta.table(folder)
+    names = pa.table(log.get_add_actions())["path"].to_pylist()
+    pieces = [
+        pq.read_table(source(folder / name), columns=schema.names, filters=list(filters) or None) for name in names
+    ]
+    return log.version(), pa.concat_tables(pieces or [schema.empty_table()]).to_pylist()
+
+
+def _again(write: Callable[[], None]) -> None:
+    for attempt in range(TRIES):
+        try:
+            return write()
+        except DeltaError:
+            if attempt == TRIES - 1:
+                raise
+            time.sleep(0.05 * (attempt + 1))
+
+
+def compact(folder: AnyPath) -> None:
+    """Write many small files anew as one; whoever comes second leaves it to the first."""
+    log = delta.table(folder)
+    if len(log.file_uris()) > FILES:
+        with suppress(DeltaError):
+            log.optimize.compact()
