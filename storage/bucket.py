@@ -74,27 +74,36 @@ class Bucket:
         return self._kind() == "File"
 
     def _kind(self) -> str:
-        try:
+        with self._asking():
             kind: str = _files().get_file_info(self.key).type.name
+        return kind
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise
         except OSError as error:
             raise UnreachableError(
-                f"Got the store {self}, which does not answer ({error}). Check the bucket, the network, and AWS_ENDPOINT_URL, "
-                "AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+                f"Got the store {self}, which does not answer as it should ({error}). Check the bucket, the network, and "
+                "AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
             ) from error
-        return kind
 
     def iterdir(self) -> Iterator[Bucket]:
         from pyarrow.fs import FileSelector
 
-        for found in sorted(_files().get_file_info(FileSelector(self.key, allow_not_found=True)), key=lambda f: f.path):
-            yield Bucket(found.path)
+        with self._asking():
+            listed = _files().get_file_info(FileSelector(self.key, allow_not_found=True))
+        yield from (Bucket(found.path) for found in sorted(listed, key=lambda f: f.path))
 
     def walk(self) -> Iterator[tuple[Bucket, int, float]]:
         """All objects below it, with size and time of the last change."""
         from pyarrow.fs import FileSelector
 
-        selector = FileSelector(self.key, allow_not_found=True, recursive=True)
-        for found in sorted(_files().get_file_info(selector), key=lambda f: f.path):
+        with self._asking():
+            listed = _files().get_file_info(FileSelector(self.key, allow_not_found=True, recursive=True))
+        for found in sorted(listed, key=lambda f: f.path):
             if found.is_file:
                 yield Bucket(found.path), found.size, found.mtime_ns / 1e9
 
@@ -103,7 +112,7 @@ class Bucket:
         return _files().open_input_file(self.key)
 
     def read_bytes(self) -> bytes:
-        with _files().open_input_stream(self.key) as stream:
+        with self._asking(), _files().open_input_stream(self.key) as stream:
             data: bytes = stream.readall()
         return data
 
@@ -119,7 +128,7 @@ class Bucket:
             return
         held = io.BytesIO()  # a part has a few tens of megabytes; a stream would publish what an error cut off
         yield held
-        with _files().open_output_stream(self.key) as stream:
+        with self._asking(), _files().open_output_stream(self.key) as stream:
             stream.write(held.getbuffer())
 
     def unlink(self, missing_ok: bool = False) -> None:
@@ -137,12 +146,17 @@ class Bucket:
     @property
     def options(self) -> dict[str, str]:
         """delta-rs' storage options; it takes the rest from the environment by itself."""
-        endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
-        return {"aws_conditional_put": "etag"} | ({"aws_allow_http": "true"} if endpoint.startswith("http://") else {})
+        return {"allow_http": "true"} if endpoint().startswith("http://") else {}
+
+
+def endpoint() -> str:
+    """The server, where it is not AWS'."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
 
 
 @cache
 def _files() -> FileSystem:
     from pyarrow.fs import S3FileSystem
 
-    return S3FileSystem(allow_bucket_creation=False)
+    # opened late, a small object is one request; in the foreground, an open stream cannot hang the interpreter's exit
+    return S3FileSystem(endpoint_override=endpoint() or None, allow_delayed_open=True, background_writes=False)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -23,6 +25,7 @@ FOREVER = {
     "delta.logRetentionDuration": "interval 36500 days",
     "delta.deletedFileRetentionDuration": "interval 36500 days",
 }
+_ENTRY = re.compile(r"(\d{20})\.json")  # of the log, by its Delta version
 LONGEST_BOUND = 200  # characters of an id that go into the log as its bound
 _hooks = PostCommitHookProperties(cleanup_expired_logs=False)
 
@@ -34,12 +37,15 @@ def table(folder: AnyPath, version: int | None = None) -> DeltaTable:
 
 def is_table(folder: AnyPath) -> bool:
     """Whether a Delta table lies in `folder`."""
-    return (folder / "_delta_log").is_dir() and DeltaTable.is_deltatable(str(folder), options(folder))
+    return newest(folder) is not None
 
 
 def newest(folder: AnyPath) -> int | None:
     """The newest Delta version in `folder`, ours or not; None when there is no table."""
-    return table(folder).version() if is_table(folder) else None
+    log = folder / "_delta_log"
+    if isinstance(log, Path) and not log.is_dir():
+        return None
+    return max((int(found[1]) for path in log.iterdir() if (found := _ENTRY.fullmatch(path.name))), default=None)
 
 
 def _add_action(folder: AnyPath, entry: FileEntry) -> AddAction:
@@ -64,7 +70,8 @@ def commit(folder: AnyPath, manifest: Manifest, base: int | None) -> int:
     ------
     BusyError : somebody else committed in between; nothing of ours is visible.
     """
-    properties = CommitProperties(custom_metadata={KEY: manifest.model_dump_json()}, max_commit_retries=0)
+    metadata = {KEY: manifest.model_dump_json(), RETIRED: spans(_retired(folder))}
+    properties = CommitProperties(custom_metadata=metadata, max_commit_retries=0)
     schema = Schema.from_arrow(SCHEMA)
     try:
         if base is None:
@@ -86,9 +93,9 @@ def commit(folder: AnyPath, manifest: Manifest, base: int | None) -> int:
         )
         return base + 1
     except (CommitFailedError, DeltaError) as error:
-        found = next((d for d, m in manifests(folder) if (m.version, m.run) == (manifest.version, manifest.run)), None)
-        if found is not None:
-            return found  # committed; what failed came after it
+        stands = committed(folder, manifest.version, manifest.run)
+        if stands is not None:
+            return stands  # what failed came after the commit
         raise BusyError(
             f"Somebody else committed to {folder.name!r} while version {manifest.version} was made ({error}). Run again: it goes on from there."
         ) from error
@@ -103,47 +110,89 @@ def retire(folder: AnyPath, numbers: Sequence[int]) -> None:
     """
     table(folder).create_write_transaction(
         [], mode="append", schema=Schema.from_arrow(SCHEMA), post_commithook_properties=_hooks,
-        commit_properties=CommitProperties(custom_metadata={RETIRED: json.dumps(list(numbers))}, max_commit_retries=0),
+        commit_properties=CommitProperties(
+            custom_metadata={RETIRED: spans(_retired(folder) | set(numbers))}, max_commit_retries=0
+        ),
     )  # fmt: skip
 
 
-def holds(folder: AnyPath, version: int, run: str) -> bool:
-    """Whether a run's commit of a version stands."""
-    return any((manifest.version, manifest.run) == (version, run) for _, manifest in manifests(folder))
+def committed(folder: AnyPath, version: int, run: str) -> int | None:
+    """The Delta version of a run's commit of a version; None when it does not stand."""
+    found = find(folder, version)
+    return found[0] if found and found[1].run == run else None
 
 
 def latest(folder: AnyPath) -> tuple[int, Manifest] | None:
     """(Delta version, manifest) of the newest polyvec version; looks at no more of the log than it must."""
-    if not is_table(folder):
+    return next(_backwards(folder, newest(folder)), None)
+
+
+def find(folder: AnyPath, version: int) -> tuple[int, Manifest] | None:
+    """(Delta version, manifest) of one polyvec version, unless it was taken out."""
+    last = latest(folder)
+    if last is None or version > last[1].version or version in _retired(folder):
         return None
-    log, reach, seen = table(folder), 1, -1
-    while True:
-        history = log.history(reach)
-        retired = _retired(history)  # the newest version is never taken out, unless by hand
-        for entry in history:
-            if KEY in entry and (manifest := _manifest(folder, entry)).version not in retired:
-                return entry["version"], manifest
-        if len(history) == seen:
-            return None
-        seen, reach = len(history), reach * 16
+    begin = last[0] - (last[1].version - version)  # a Delta version holds one of ours at most
+    return next((found for found in _backwards(folder, begin) if found[1].version <= version), None)
 
 
 def manifests(folder: AnyPath) -> list[tuple[int, Manifest]]:
     """(Delta version, manifest) of every polyvec version that was not taken out, oldest first."""
-    if not is_table(folder):
-        return []
-    history = table(folder).history()
-    retired = _retired(history)
-    found = [(entry["version"], _manifest(folder, entry)) for entry in history if KEY in entry]
-    return sorted((pair for pair in found if pair[1].version not in retired), key=lambda pair: pair[1].version)
+    retired = _retired(folder)
+    return [found for found in _backwards(folder, newest(folder)) if found[1].version not in retired][::-1]
 
 
-def _manifest(folder: AnyPath, entry: dict[str, Any]) -> Manifest:
-    return read_manifest(entry[KEY], f"{folder} at Delta version {entry['version']}")
+def _backwards(folder: AnyPath, begin: int | None) -> Iterator[tuple[int, Manifest]]:
+    for number in range(-1 if begin is None else begin, -1, -1):
+        info = _info(folder, number)
+        if KEY in info:
+            yield number, read_manifest(info[KEY], f"{folder} at Delta version {number}")
 
 
-def _retired(history: Sequence[dict[str, Any]]) -> set[int]:
-    return {number for entry in history if RETIRED in entry for number in json.loads(entry[RETIRED])}
+def _retired(folder: AnyPath) -> set[int]:
+    """Versions that were taken out. Each of our entries repeats those before it, so that the newest one tells all."""
+    for number in range(-1 if (begin := newest(folder)) is None else begin, -1, -1):
+        if RETIRED in (info := _info(folder, number)):
+            return members(info[RETIRED])
+    return set()
+
+
+def spans(numbers: Iterable[int]) -> str:
+    """Whole numbers in few characters.
+
+    >>> spans({1, 2, 3, 7, 9, 10})
+    '1-3,7,9-10'
+    """
+    ends: list[list[int]] = []
+    for number in sorted(numbers):
+        if ends and number == ends[-1][1] + 1:
+            ends[-1][1] = number
+        else:
+            ends.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ends)
+
+
+def members(text: str) -> set[int]:
+    """What `spans` wrote.
+
+    >>> sorted(members("1-3,7"))
+    [1, 2, 3, 7]
+    """
+    ends = [span.partition("-") for span in text.split(",") if span]
+    return {number for first, _, last in ends for number in range(int(first), int(last or first) + 1)}
+
+
+def _info(folder: AnyPath, number: int) -> dict[str, Any]:
+    """What an entry of the log says of its commit; read as it stands, since `DeltaTable.history` mislabels entries
+    while others commit (delta-rs 1.6). Entries are kept for ever (FOREVER).
+    """
+    path = folder / "_delta_log" / f"{number:020d}.json"
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:  # cleaned away by another tool
+        return {}
+    found: dict[str, Any] = next((e["commitInfo"] for e in map(json.loads, lines) if "commitInfo" in e), {})
+    return found
 
 
 def paths(folder: AnyPath, delta_version: int | None = None) -> Iterator[str]:

@@ -135,26 +135,28 @@ class Space:
                     f"Got space {self.name!r}, which has no version yet in {self.paths.root}. Do: polyvec run."
                 )
             return newest
-        versions = self.versions()
-        if not str(which).isdigit():
-            which = self._released(str(which), versions)
-        for version in versions:
-            if str(version.number) == str(which):
-                return version
-        numbers = ", ".join(str(version.number) for version in versions) or "none yet; do: polyvec run"
-        raise NotFoundError(f"Got version {which!r} of space {self.name!r}; it has {numbers}, or say 'latest'.")
+        number = int(which) if str(which).isdecimal() and str(int(which)) == str(which) else self._released(str(which))
+        found = delta.find(self.folder, number)
+        if found is None:
+            raise NotFoundError(f"Got version {which!r} of space {self.name!r}; it has {self._known()}.")
+        return Version(self.paths, found[1], found[0])
 
-    def _released(self, name: str, versions: Sequence[Version]) -> int:
+    def _released(self, name: str) -> int:
+        """The version that a name of a release stands for."""
         state = releases.read(self.paths)
         release = state.pointed(name)
         if release is None:
-            known = ", ".join(state.pointers) or "none yet"
-            numbers = ", ".join(str(version.number) for version in versions) or "none yet; do: polyvec run"
-            raise NotFoundError(
-                f"Got version {name!r} of space {self.name!r}; it has {numbers}, or say 'latest'. Names of releases: {known}."
-            )
+            known = "".join(f", {other}" for other in state.pointers)
+            raise NotFoundError(f"Got version {name!r} of space {self.name!r}; it has {self._known()}{known}.")
         if self.name not in release.spaces:
             raise NotFoundError(
                 f"Got space {self.name!r}, which is not in release {release.number} ({name}); it holds {', '.join(release.spaces)}. Say {self.name}@latest."
             )
         return release.spaces[self.name]
+
+    def _known(self) -> str:
+        numbers = [version.number for version in self.versions()]
+        shown = (
+            [*map(str, numbers)] if len(numbers) <= 20 else [*map(str, numbers[:3]), "...", *map(str, numbers[-10:])]
+        )
+        return f"{', '.join(shown)}, or say 'latest'" if numbers else "none yet; do: polyvec run"

@@ -121,7 +121,7 @@ class Writer:
             )  # fmt: skip
             committed = delta.commit(self.space.folder, manifest, self.base)
         except BaseException:
-            if not delta.holds(self.space.folder, number, self.run):
+            if delta.committed(self.space.folder, number, self.run) is None:
                 remove(fresh)
                 if encoder_of is None:
                     remove(model)
