@@ -30,7 +30,11 @@ demo: venv ## write a sample pipeline into ./demo, run it, ask it a few question
 test: venv ## the fast tests, what CI runs
 	$(BIN)/python -m pytest -q -m 'not slow'
 
-test-slow: venv ## all tests
+$(VENV)/.spark: $(VENV)/.installed
+	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e '.[spark]'
+	touch $@
+
+test-slow: venv $(VENV)/.spark ## all tests, those of Spark too (it needs Java 17)
 	$(BIN)/python -m pytest -q
 
 lint: venv ## ruff, the direction of imports, types

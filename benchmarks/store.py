@@ -1,4 +1,4 @@
-"""A matrix to a committed version and back, beside pyarrow's defaults, delta-rs' writer and plain NumPy files.
+"""A matrix to a committed version and back, beside pyarrow's defaults, delta-rs' writer, Lance and plain NumPy files.
 
 Ids are included on all sides. Reading starts from a freshly opened store or path and ends at the ids and a (n, dim)
 float32 matrix. Files are warm in the page cache; writes end when the data are in it, as no side calls fsync.
@@ -171,17 +171,36 @@ def check(form: Format, path: Path, vectors: Vectors) -> None:
         raise RuntimeError(f"What was read from {path.name} differs from what was written.")
 
 
-def compare(n: int, dim: int, rounds: int, folder: Path) -> tuple[list[Row], dict[str, Any]]:
+def lance_by(options: argparse.Namespace, n: int, dim: int, folder: Path, sizes: dict[str, int]) -> dict[str, Any]:
+    """Lance's write and read, each a call that gives seconds; nothing when there is no such peer."""
+    ask = {"path": str(folder / "lance"), "n": n, "dim": dim}
+    made = common.peer(options, "lance_table.py", ask | {"do": "write"})
+    if made is None:
+        return {}
+    sizes["Lance"] = made["bytes"]
+
+    def timed(do: str) -> float:
+        os.sync()
+        return float((common.peer(options, "lance_table.py", ask | {"do": do}) or {})["seconds"])
+
+    return {"write": partial(timed, "write"), "read": partial(timed, "read")}
+
+
+def compare(options: argparse.Namespace, n: int, dim: int, folder: Path) -> tuple[list[Row], dict[str, Any]]:
     """Write and read one shape in all formats."""
+    rounds = options.rounds
     vectors, paths = example(n, dim), {name: folder / name.replace(" ", "-") for name in FORMATS}
     for name, form in FORMATS.items():
         form.write(paths[name], vectors)
         check(form, paths[name], vectors)
-    read_by = {name: partial(timed_read, form, paths[name], dim) for name, form in FORMATS.items()}
-    reads = common.interleaved(read_by, rounds)
     sizes = {name: size(path) for name, path in paths.items()}
-    written_by = {name: partial(timed_write, form, paths[name], vectors) for name, form in FORMATS.items()}
-    writes = common.interleaved(written_by, rounds)
+    lance = lance_by(options, n, dim, folder, sizes)
+    read_by: dict[str, Any] = {name: partial(timed_read, form, paths[name], dim) for name, form in FORMATS.items()}
+    reads = common.interleaved(read_by | ({"Lance": lance["read"]} if lance else {}), rounds)
+    written_by: dict[str, Any] = {
+        name: partial(timed_write, form, paths[name], vectors) for name, form in FORMATS.items()
+    }
+    writes = common.interleaved(written_by | ({"Lance": lance["write"]} if lance else {}), rounds)
     for path in paths.values():
         remove(path)
     rows = [
@@ -213,7 +232,7 @@ def measure(options: argparse.Namespace) -> Result:
     for n, dim in shapes:
         common.say(f"{n:,} x {dim}, {options.rounds} rounds")
         with tempfile.TemporaryDirectory(prefix="polyvec-store-") as folder:
-            found, runs[f"{n}x{dim}"] = compare(n, dim, options.rounds, Path(folder))
+            found, runs[f"{n}x{dim}"] = compare(options, n, dim, Path(folder))
             rows += found
     return Result("store", rows, {"shapes": shapes, "rounds": options.rounds}, runs)
 

@@ -13,8 +13,10 @@ import networkx as nx
 from embedders.base import Embedder
 from embedders.errors import InputError
 from flows.pipeline import Pipeline
+from storage.changes import recipe_changes
 from storage.digests import DigestCache
 from storage.inputs.specs import Scan
+from storage.manifest import Recipe
 from storage.space import Version
 from storage.writer import check_replaced
 
@@ -192,15 +194,6 @@ def _reason(
     return ""
 
 
-def _recipe_change(recipe: Embedder[Any], before: Any) -> str:
-    now = recipe.model_dump(mode="json")
-    if before.kind != recipe.kind:
-        return f"embedder: {before.kind} -> {recipe.kind}"
-    if before.version != recipe.version:
-        return f"{recipe.kind} itself changed: version {before.version} -> {recipe.version}"
-    changed = [
-        f"{key}: {before.params.get(key)} -> {value}"
-        for key, value in now.items()
-        if before.params.get(key) != value and key not in recipe.execution_only()
-    ]
-    return ", ".join(changed) or "weights or precision changed"
+def _recipe_change(recipe: Embedder[Any], before: Recipe) -> str:
+    now = Recipe(kind=recipe.kind, version=recipe.version, params=recipe.model_dump(mode="json"))
+    return ", ".join(recipe_changes(before, now, recipe.execution_only())) or "weights or precision changed"

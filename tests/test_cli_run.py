@@ -373,7 +373,7 @@ def test_ctrl_c(server, home, tmp_path):
         started = time.monotonic()
         said, err = running.communicate(timeout=90)
     assert running.returncode == 130, (said, err)
-    assert "interrupted; finished spaces are committed, the next run goes on from there" in err
+    assert "interrupted; what was committed stays, and the next run goes on from there" in err
     assert "Traceback" not in err
     assert time.monotonic() - started < 30
     after(file)

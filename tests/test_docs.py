@@ -1,12 +1,16 @@
 """The documentation says what is true: its tables come from the code, its examples run."""
 
+import os
 import re
+import shlex
+import shutil
 import textwrap
 from pathlib import Path
 
 import pytest
 
 from embedders.registry import embedder_class, known
+from tests.flow_helpers import command_line
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -58,25 +62,79 @@ def test_the_embedder_of_the_walkthrough_passes_the_conformance_suite(tmp_path, 
         registry.known.cache_clear()
 
 
-def test_the_reading_examples_run_as_written(tmp_path, monkeypatch, capsys):
+PIPELINE = """\
+store: ./vectors
+datasets:
+  text: {kind: corpus, path: text.txt}
+spaces:
+  words: {dataset: text, embedder: word2vec, params: {dim: 8, epochs: 1, threads: 1}}
+"""
+
+
+@pytest.fixture
+def reading(tmp_path, monkeypatch, capsys):
+    """Runs the blocks of docs/reading.md whose text holds something, in their order; returns what they print."""
     from flows.pipeline import Pipeline
     from flows.steps import embed_space
 
     (tmp_path / "text.txt").write_text("music jazz song\nriver lake water\n" * 40, encoding="utf-8")
-    pipeline = Pipeline(
-        store="vectors",
-        datasets={"text": {"kind": "corpus", "path": "text.txt"}},
-        spaces={"words": {"dataset": "text", "embedder": "word2vec", "params": {"dim": 8, "epochs": 1, "threads": 1}}},
-        base=tmp_path,
-    )
-    embed_space(pipeline, "words", "docs")
+    (tmp_path / "polyvec.yaml").write_text(PIPELINE, encoding="utf-8")
+    embed_space(Pipeline.load(tmp_path / "polyvec.yaml"), "words", "docs")
+    cli = command_line(tmp_path, monkeypatch, capsys)
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/reading.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 5
-    names = {}
-    for block in blocks:
-        exec(compile(block, "docs/reading.md", "exec"), names)
-    said = capsys.readouterr().out
-    assert "(6, 8)" in said
-    assert "cosine" in said
-    assert said.rstrip().endswith("6")
+    text = (ROOT / "docs/reading.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    names: dict[str, object] = {}
+
+    def run(wanted):
+        said = []
+        for language, block in blocks:
+            if not wanted(block):
+                continue
+            if language == "python":
+                exec(compile(block, "docs/reading.md", "exec"), names)
+                said.append(capsys.readouterr().out)
+            else:
+                assert language == "bash"
+                for line in block.splitlines():
+                    program, *args = shlex.split(line)
+                    answer = cli(*args)
+                    assert (program, answer.code) == ("polyvec", 0), answer.err
+                    said.append(answer.out)
+        return said
+
+    return run
+
+
+def test_the_reading_examples_run_as_written(reading):
+    numpy, arrow, _, polars, duckdb, stream, *exports, gensim, mapped = reading(lambda block: "pyspark" not in block)
+    assert "(6, 8)" in numpy
+    assert "'music'" in arrow and "'river'" in arrow and "'jazz'" not in arrow
+    assert "dim" in polars and polars.endswith("6\n")
+    assert "cosine" in duckdb and "jazz" in duckdb
+    assert stream == "6\n"
+    assert len(exports) == 3 and all(said.startswith("words @ 1: 6 vectors of 8 numbers") for said in exports)
+    assert gensim.count("('") == 3 and "music" not in gensim
+    assert gensim.split("\n")[-2] == mapped.rstrip("\n")
+
+
+@pytest.mark.slow
+def test_the_spark_example_runs_as_written(reading, tmp_path, monkeypatch):
+    sql = pytest.importorskip("pyspark.sql", reason="no pyspark here; do: pip install -c constraints.txt '.[spark]'")
+    if not (shutil.which("java") or os.environ.get("JAVA_HOME")):
+        pytest.skip("Spark needs Java 17, and there is no java on the path nor in JAVA_HOME")
+    monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
+    monkeypatch.setenv("SPARK_LOCAL_DIRS", str(tmp_path / "local"))
+    monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", "--master local[1] --conf spark.ui.enabled=false pyspark-shell")
+    try:
+        said = reading(lambda block: "pyspark" in block or "files = version.files" in block)
+    finally:
+        if session := sql.SparkSession.getActiveSession():
+            session.stop()
+    rows = [line.split("|") for line in said[-1].splitlines() if "|" in line]
+    assert [[cell.strip() for cell in row[1:3]] for row in rows] == [
+        ["id", "dim"],
+        ["jazz", "8"],
+        ["lake", "8"],
+        ["music", "8"],
+    ]

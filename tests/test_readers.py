@@ -1,8 +1,10 @@
-"""Analytics read a version's files directly: pyarrow, pandas, polars, DuckDB, NumPy. One real version, awkward ids."""
+"""Analytics read one real version with awkward ids: its files directly, or word2vec files and arrays made of it."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,8 @@ import pytest
 from flows import steps
 from flows.pipeline import Pipeline
 from storage import layout
+from storage.export import export
+from storage.names import percent_encoded
 from storage.store import VectorStore
 from tests.helpers_store import AWKWARD, PARAMS
 
@@ -151,3 +155,94 @@ def test_statistics_let_readers_skip_files(version):
         assert vector.statistics is None or not vector.statistics.has_min_max
         assert vector.compression == "UNCOMPRESSED"
         assert "RLE_DICTIONARY" not in vector.encodings
+
+
+# Spark reads the Parquet files
+
+
+@pytest.fixture(scope="module")
+def spark(tmp_path_factory):
+    """A Spark of this machine alone; pyspark comes with `make test-slow`."""
+    sql = pytest.importorskip("pyspark.sql", reason="no pyspark here; do: pip install -c constraints.txt '.[spark]'")
+    java = Path(os.environ.get("JAVA_HOME", "/none"), "bin", "java")
+    if not (java.exists() or shutil.which("java")):
+        pytest.skip("Spark needs Java 17, and there is no java on the path nor in JAVA_HOME")
+    folder = tmp_path_factory.mktemp("spark")
+    settings = {
+        "spark.ui.enabled": "false",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.local.dir": str(folder / "local"),
+        "spark.sql.warehouse.dir": str(folder / "warehouse"),
+        "spark.sql.shuffle.partitions": "2",
+    }
+    session = sql.SparkSession.builder.master("local[1]").config(map=settings).getOrCreate()
+    yield session
+    session.stop()
+
+
+@pytest.mark.slow
+def test_spark(version, expected, spark):
+    frame = spark.read.parquet(*version.files)
+    assert frame.columns == ["id", "vector", "digest", "origin"]
+    assert frame.schema["vector"].dataType.simpleString() == "array<float>"
+    found = {row.id: row.vector for row in frame.collect()}
+    assert len(found) == frame.count() == len(expected[0])
+    assert np.array_equal(np.array([found[name] for name in expected[0]], np.float32), expected[1])
+    assert {row.origin for row in frame.select("origin").distinct().collect()} == {"embedded"}
+    assert frame.filter(frame.id == 'it\'s "quoted", twice').count() == 1
+
+
+@pytest.mark.slow
+def test_spark_computes_cosines(version, expected, spark):
+    ids, matrix = expected
+    spark.read.parquet(*version.files).createOrReplaceTempView("vectors")
+    dot = "aggregate(zip_with({0}, {1}, (x, y) -> double(x) * y), double(0), (sum, x) -> sum + x)"
+    inner, mine, other = (dot.format(*pair) for pair in ("ab", "aa", "bb"))
+    pairs = spark.sql(
+        f"""
+        WITH pairs AS (SELECT o.id, m.vector AS a, o.vector AS b FROM vectors o, vectors m WHERE m.id = :name)
+        SELECT id, {inner} / sqrt({mine} * {other}) AS cosine FROM pairs
+        """,
+        args={"name": "tab\tand\nnewline"},
+    )
+    want = dict(zip(ids, cosines(matrix, ids.index("tab\tand\nnewline")), strict=True))
+    found = {row.id: row.cosine for row in pairs.collect()}
+    assert found == pytest.approx(want, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_spark_reads_an_export_as_a_folder(version, expected, spark, tmp_path):
+    export(version, tmp_path / "out", "parquet")
+    rows = spark.read.parquet(str(tmp_path / "out")).select("id").collect()
+    assert sorted(row.id for row in rows) == sorted(expected[0])
+
+
+# Readers of word2vec files and of arrays
+
+
+@pytest.mark.parametrize(("form", "name"), [("word2vec", "vectors.txt"), ("word2vec-bin", "vectors.bin")])
+def test_gensim(version, expected, tmp_path, form, name):
+    from gensim.models import KeyedVectors
+
+    export(version, tmp_path / "out", form)
+    found = KeyedVectors.load_word2vec_format(tmp_path / "out" / name, binary=form == "word2vec-bin")
+    ids, matrix = expected
+    written = [percent_encoded(one) if any(mark in one for mark in " \t\n") else one for one in ids]
+    assert found.index_to_key == written
+    assert written[ids.index("tab\tand\nnewline")] == "tab%09and%0Anewline"
+    assert found.vectors.dtype == np.float32
+    assert np.array_equal(found.vectors, matrix)
+    near = cosines(matrix, ids.index("日本語"))
+    near[ids.index("日本語")] = -2
+    [(nearest, cosine)] = found.most_similar("日本語", topn=1)
+    assert nearest == written[int(near.argmax())]
+    assert cosine == pytest.approx(near.max(), abs=1e-5)
+
+
+def test_numpy_maps_an_export(version, expected, tmp_path):
+    export(version, tmp_path / "out", "npy")
+    ids = json.loads((tmp_path / "out" / "ids.json").read_text(encoding="utf-8"))
+    matrix = np.load(tmp_path / "out" / "vectors.npy", mmap_mode="r")
+    assert ids == expected[0]
+    assert (matrix.dtype, np.array_equal(matrix, expected[1])) == (np.float32, True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,6 +46,18 @@ def load_store(file: Path) -> VectorStore:
     from flows.pipeline import load_store
 
     return load_store(file)
+
+
+@contextmanager
+def shown_board() -> Iterator[Any]:
+    """Bars on a terminal, plain lines elsewhere; both on stderr."""
+    from flows.progress import Bars, Lines
+
+    if err.is_terminal:
+        with Bars(err) as bars:
+            yield bars
+    else:
+        yield Lines(lambda text: err.print(text, markup=False, soft_wrap=True))
 
 
 def say(text: str = "") -> None:

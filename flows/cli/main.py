@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from embedders.errors import PolyvecError
-from flows.cli import ask, look, work
+from flows.cli import ask, handover, history, look, work
 from flows.cli.common import err, settings
 
 app = typer.Typer(
@@ -44,14 +44,17 @@ for command in (
     look.ls,
     look.show,
     look.files,
+    history.log,
+    history.diff,
+    history.explain,
     look.schema,
     look.doctor,
     ask.search,
     ask.analogy,
+    handover.export,
 ):
-    app.command(context_settings={"ignore_unknown_options": True} if command in (ask.analogy, ask.search) else {})(
-        command
-    )
+    takes_ids = command in (ask.analogy, ask.search, history.explain)  # and these may begin with a dash
+    app.command(context_settings={"ignore_unknown_options": True} if takes_ids else {})(command)
 
 
 def main() -> None:
@@ -60,7 +63,7 @@ def main() -> None:
         app(prog_name="polyvec")
     except SystemExit as end:
         if end.code == 130:  # typer's answer to Ctrl-C
-            err.print("interrupted; finished spaces are committed, the next run goes on from there")
+            err.print("interrupted; what was committed stays, and the next run goes on from there")
         raise
     except PolyvecError as error:
         if settings.debug:

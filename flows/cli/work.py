@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.common import DEFAULT_FILE, File, Json, err, load, print_json, print_table, say, settings, size
+from flows.cli.common import DEFAULT_FILE, File, Json, load, print_json, print_table, say, settings, shown_board, size
 
 if TYPE_CHECKING:
     from flows.pipeline import Pipeline
@@ -30,7 +30,7 @@ def init(folder: Annotated[Path, typer.Argument(help="An empty or new folder.")]
     from flows.progress import reporting_to
     from flows.starter import write_starter
 
-    with _board() as board, reporting_to(board), board.step("write the sample data") as progress:
+    with shown_board() as board, reporting_to(board), board.step("write the sample data") as progress:
         lines = write_starter(folder, progress=progress)
     for line in lines:
         say(line)
@@ -115,7 +115,7 @@ def _run_flow(file: Path, only: list[str] | None, force: bool, *, promote: bool,
     from flows.progress import reporting_to
     from flows.report import Results
 
-    with _board() as board, reporting_to(board), _stopping(board):
+    with shown_board() as board, reporting_to(board), _stopping(board):
         where = os.environ.get("PREFECT_API_URL", "its own embedded server (set PREFECT_API_URL to watch it in a UI)")
         board.say(f"starting the flow on {where}")
         try:
@@ -124,18 +124,6 @@ def _run_flow(file: Path, only: list[str] | None, force: bool, *, promote: bool,
             raise InputError(
                 f"Got no answer from the Prefect server at {where} ({error}). Start it (make ui), or unset PREFECT_API_URL to use an embedded one."
             ) from error
-
-
-@contextmanager
-def _board() -> Iterator[Any]:
-    """Bars on a terminal, plain lines elsewhere; both on stderr."""
-    from flows.progress import Bars, Lines
-
-    if err.is_terminal:
-        with Bars(err) as bars:
-            yield bars
-    else:
-        yield Lines(lambda text: err.print(text, markup=False, soft_wrap=True))
 
 
 @contextmanager
