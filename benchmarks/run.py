@@ -1,4 +1,4 @@
-"""Run all benchmarks, or some: `python -m benchmarks.run [words walks images store orchestration] [--small] [--full]`.
+"""Run all benchmarks, or some: `python -m benchmarks.run [NAME ...] [--small] [--full]`, with the names of `NAMES`.
 
 Each runs in a process of its own, one after the other. Results are JSON in benchmarks/results; `--markdown` prints the
 table of what is there and measures nothing.
@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks import common
 from benchmarks.common import Row
 
-NAMES = ("words", "walks", "images", "store", "orchestration")
+NAMES = ("words", "walks", "images", "store", "versions", "orchestration", "incremental")
 
 
 def found(folder: Path) -> list[dict[str, Any]]:

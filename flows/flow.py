@@ -22,7 +22,7 @@ from flows.plan import Plan, SpacePlan, make_plan  # noqa: E402
 from flows.progress import board  # noqa: E402
 from flows.report import Results, Row, RunFailedError  # noqa: E402
 from flows.steps import ScoreRef, VersionRef, recorded_scores, version_ref  # noqa: E402
-from storage.writer import check_writable  # noqa: E402
+from storage.places import check_writable  # noqa: E402
 
 
 def _run_name() -> str:

@@ -45,7 +45,7 @@ class SpacePlan:
 class Plan:
     """The DAG and a decision for each space, in an order in which they can run.
 
-    released : the newest release holds the latest versions of these spaces.
+    released : the latest version of each of these spaces is in a release, promoted or not.
     """
 
     graph: nx.DiGraph[Node]
@@ -142,9 +142,8 @@ def make_plan(pipeline: Pipeline, *, only: Sequence[str] = (), force: bool = Fal
             latest,
             due,
         )
-    newest = store.releases()[-1:]
-    held = dict(newest[0].spaces) if newest else {}
-    released = all(s.latest is not None and held.get(s.name) == s.latest.number for s in decided.values())
+    held = {held for release in store.releases() for held in release.spaces.items()}
+    released = all(s.latest is not None and (s.name, s.latest.number) in held for s in decided.values())
     return Plan(graph, tuple(decided.values()), scans, released)
 
 
@@ -184,7 +183,7 @@ def _reason(
     if manifest.dataset_digest != scan.digest:
         return "the dataset changed"
     if lost := latest.missing():
-        return f"{len(lost)} of its Parquet files are missing"
+        return f"{len(lost)} of its Parquet files are missing or cut short"
     if upstream is None:
         return "starts from no space any more" if manifest.upstream else ""
     if upstream.action == "embed" or upstream.latest is None:

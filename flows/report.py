@@ -101,7 +101,7 @@ def write_report(pipeline: Pipeline, run: str, rows: Sequence[Row], released: Re
         (folder / pictures[row.space]).write_bytes(draw(version, labels_of(pipeline, row.space)))
         sections.append(_section(version, pictures[row.space]))
     report = folder / "report.md"
-    pieces = [f"# polyvec run {run}", markdown_table(rows), _told(released), *sections]
+    pieces = [f"# polyvec run {run}", markdown_table(rows), _told(released, rows), *sections]
     report.write_bytes("\n\n".join(pieces).encode())
     return report
 
@@ -130,7 +130,9 @@ def markdown_table(rows: Sequence[Row]) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
-def _told(released: ReleaseRef | None) -> str:
+def _told(released: ReleaseRef | None, rows: Sequence[Row]) -> str:
+    if released is None and all(row.status == "up to date" for row in rows):
+        return "No new release: no space has a new version."
     if released is None:
         return "No release: something failed, and `production` stays where it is."
     spaces = ", ".join(f"{name} @ {version}" for name, version in released.spaces.items())

@@ -12,17 +12,18 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from embedders.base import Batch, Embedder, Encoder, Progress, Vectors, silent
+from embedders.errors import PolyvecError
 from embedders.kernels.threads import cores
 from evaluation.base import Report
 from flows.budget import Budget
 from flows.pipeline import Analogies, LabelProbe, Neighbours, Pipeline, WordSimilarity
 from flows.plan import evaluation_fingerprint
 from flows.progress import board
-from storage import releases, retention, tables
+from storage import promotion, retention, tables
 from storage.digests import DigestCache
 from storage.incremental import basis
 from storage.reuse import NOTHING, Reuse
-from storage.space import Version
+from storage.space import Space, Version
 from storage.writer import Source, Writer, writing
 
 LOCK_WAIT = 3600.0  # seconds a run waits for another one that writes the same space
@@ -116,16 +117,24 @@ def embed_space(
         with budget().take(getattr(recipe, "threads", 1)):
             started += time.monotonic() - asked  # waiting for cores is not the space's work
             source = Source(spec.dataset, scan.digest, len(data), upstream, getattr(data, "rejected", ()))
-            work = _work(writer, recipe, data, start, upstream, force=force, progress=progress)
+            work = _work(writer, recipe, data, scan.digest, start, upstream, force=force, progress=progress)
             version = writer.commit(
                 source, work.encoder, work.batches, work.encoder.excluded(data), started,
                 reuse=work.reuse, encoder_of=work.encoder_of, replace=replace,
             )  # fmt: skip
         if work.clear is not None:
             work.clear()
-        if gone := retention.retire(writer.space, pipeline.kept):
-            retention.sweep(retention.garbage(writer.space, gone))
+        _let_go(writer.space, pipeline.kept)
     return version_ref(version, fresh=True)
+
+
+def _let_go(space: Space, keep: retention.Keep | None) -> None:
+    """Take out the versions that no rule keeps; what cannot be done now is left to the next run, or to `gc`."""
+    try:
+        if gone := retention.retire(space, keep):
+            retention.sweep(retention.garbage(space, gone))
+    except PolyvecError as error:
+        board().say(f"{space.name}: its new version stands, old ones could not be cleared away. {error}")
 
 
 @dataclass(frozen=True)
@@ -140,7 +149,7 @@ class Work:
 
 
 def _work(
-    writer: Writer, recipe: Embedder[Any], data: Any, start: Version | None, upstream: dict[str, int], *, force: bool, progress: Progress
+    writer: Writer, recipe: Embedder[Any], data: Any, digest: str, start: Version | None, upstream: dict[str, int], *, force: bool, progress: Progress
 ) -> Work:  # fmt: skip
     def fit() -> Encoder[Any]:
         return recipe.fit(data, start=None if start is None else start.encoder(), progress=progress)
@@ -148,19 +157,19 @@ def _work(
     if not recipe.inductive:
         encoder = fit()
         return Work(encoder, encoder.encode(data, progress=progress))
-    found = basis(writer, recipe, upstream, force=force, say=board().say)
-    encoder = found.learned or fit()
-    reuse = found.reuse(data, encoder.dim, board().say)
+    found = basis(writer, recipe, digest, upstream, force=force, say=board().say)
+    encoder = found.encoder(recipe, fit)
+    reuse = found.reuse(data, encoder, board().say)
     if reuse.resumed:
         board().say(f"{writer.space.name}: {reuse.resumed:,} rows were embedded by a run that was cut off")
-    rest = data.select(reuse.fresh)
-    batches = found.unfinished.keep(encoder.encode(rest, progress=progress), encoder, learned=found.version is None)
+    rest = encoder.encode(data.select(reuse.fresh), progress=progress) if len(reuse.fresh) else ()
+    batches = found.unfinished.keep(rest, encoder, learned=found.version is None)
     return Work(encoder, batches, reuse, found.version, found.unfinished.clear)
 
 
 def release(pipeline: Pipeline, versions: Mapping[str, int], run: str, *, promote: bool) -> ReleaseRef:
     """Commit the versions of a run as a release, and point `production` at it."""
-    made = releases.commit(pipeline.vectors.paths, versions, run, promote=promote)
+    made = promotion.commit(pipeline.vectors.paths, versions, run, promote=promote)
     return ReleaseRef(number=made.number, spaces=dict(made.spaces), promoted=promote)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,15 +16,16 @@ from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Sc
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
-from storage.errors import BusyError
+from storage.errors import BusyError, DamagedError
 from storage.layout import SCHEMA
 from storage.manifest import KEY, FileEntry, Manifest, read_manifest
-from storage.places import AnyPath, options, source
+from storage.places import AnyPath, asking, options, source, together
 
 RETIRED = "polyvec.retired"  # metadata of a commit that takes versions out of the space: their numbers
-FOREVER = {
+PROPERTIES = {
     "delta.logRetentionDuration": "interval 36500 days",
     "delta.deletedFileRetentionDuration": "interval 36500 days",
+    "delta.checkpointInterval": "10",  # as other writers have it; it bounds what a commit reads of the log
 }
 _ENTRY = re.compile(r"(\d{20})\.json")  # of the log, by its Delta version
 LONGEST_BOUND = 200  # characters of an id that go into the log as its bound
@@ -32,7 +34,8 @@ _hooks = PostCommitHookProperties(cleanup_expired_logs=False)
 
 def table(folder: AnyPath, version: int | None = None) -> DeltaTable:
     """A Delta table, now or as of a Delta version."""
-    return DeltaTable(str(folder), version=version, storage_options=options(folder))
+    with asking(folder):
+        return DeltaTable(str(folder), version=version, storage_options=options(folder))
 
 
 def is_table(folder: AnyPath) -> bool:
@@ -50,8 +53,8 @@ def newest(folder: AnyPath) -> int | None:
 
 def _add_action(folder: AnyPath, entry: FileEntry) -> AddAction:
     stats: dict[str, Any] = {"numRecords": entry.rows, "nullCount": {"id": 0}}
-    with pq.ParquetFile(source(folder / entry.path)) as part:
-        column = part.metadata.row_group(0).column(0).statistics
+    with source(folder / entry.path) as file:
+        column = pq.read_metadata(file).row_group(0).column(0).statistics
     if column is not None and column.has_min_max and max(len(column.min), len(column.max)) <= LONGEST_BOUND:
         stats |= {"minValues": {"id": column.min}, "maxValues": {"id": column.max}}
     return AddAction(entry.path, entry.size, {}, int(time.time() * 1000), True, json.dumps(stats, ensure_ascii=False))
@@ -69,29 +72,31 @@ def commit(folder: AnyPath, manifest: Manifest, base: int | None) -> int:
     Raises
     ------
     BusyError : somebody else committed in between; nothing of ours is visible.
+    UnreachableError : the object store did not answer; whether it stands is not known.
     """
-    metadata = {KEY: manifest.model_dump_json(), RETIRED: spans(_retired(folder))}
+    metadata = {KEY: manifest.model_dump_json(), RETIRED: spans(retired(folder))}
     properties = CommitProperties(custom_metadata=metadata, max_commit_retries=0)
     schema = Schema.from_arrow(SCHEMA)
     try:
-        if base is None:
-            create_table_with_add_actions(
-                str(folder), schema, [_add_action(folder, entry) for entry in manifest.files], mode="error",
-                configuration=FOREVER, storage_options=options(folder), commit_properties=properties,
-            )  # fmt: skip
-            return 0
-        before = table(folder, base)
-        stand = set(pa.table(before.get_add_actions())["path"].to_pylist())
-        wanted = {entry.path: entry for entry in manifest.files}
-        now = int(time.time() * 1000)
-        actions: list[AddAction | RemoveAction] = [
-            RemoveAction(path, True, now) for path in sorted(stand - set(wanted))
-        ]
-        actions += [_add_action(folder, entry) for path, entry in wanted.items() if path not in stand]
-        before.create_write_transaction(
-            actions, mode="append", schema=schema, commit_properties=properties, post_commithook_properties=_hooks
-        )
-        return base + 1
+        with asking(folder):
+            if base is None:
+                create_table_with_add_actions(
+                    str(folder), schema, [_add_action(folder, entry) for entry in manifest.files], mode="error",
+                    configuration=PROPERTIES, storage_options=options(folder), commit_properties=properties,
+                )  # fmt: skip
+                return 0
+            before = table(folder, base)
+            stand = set(pa.table(before.get_add_actions())["path"].to_pylist())
+            wanted = {entry.path: entry for entry in manifest.files}
+            now = int(time.time() * 1000)
+            actions: list[AddAction | RemoveAction] = [
+                RemoveAction(path, True, now) for path in sorted(stand - set(wanted))
+            ]
+            actions += [_add_action(folder, entry) for path, entry in wanted.items() if path not in stand]
+            before.create_write_transaction(
+                actions, mode="append", schema=schema, commit_properties=properties, post_commithook_properties=_hooks
+            )
+            return base + 1
     except (CommitFailedError, DeltaError) as error:
         stands = committed(folder, manifest.version, manifest.run)
         if stands is not None:
@@ -106,14 +111,22 @@ def retire(folder: AnyPath, numbers: Sequence[int]) -> None:
 
     Raises
     ------
-    CommitFailedError : somebody else committed in between.
+    BusyError : somebody else committed in between; nothing was taken out.
     """
-    table(folder).create_write_transaction(
-        [], mode="append", schema=Schema.from_arrow(SCHEMA), post_commithook_properties=_hooks,
-        commit_properties=CommitProperties(
-            custom_metadata={RETIRED: spans(_retired(folder) | set(numbers))}, max_commit_retries=0
-        ),
-    )  # fmt: skip
+    try:
+        with asking(folder):
+            table(folder).create_write_transaction(
+                [], mode="append", schema=Schema.from_arrow(SCHEMA), post_commithook_properties=_hooks,
+                commit_properties=CommitProperties(
+                    custom_metadata={RETIRED: spans(retired(folder) | set(numbers))}, max_commit_retries=0
+                ),
+            )  # fmt: skip
+    except DeltaError as error:
+        if set(numbers) <= retired(folder):
+            return  # what failed came after the commit
+        raise BusyError(
+            f"Somebody else committed to {folder.name!r} while versions were taken out ({error}). Try again."
+        ) from error
 
 
 def committed(folder: AnyPath, version: int, run: str) -> int | None:
@@ -130,7 +143,7 @@ def latest(folder: AnyPath) -> tuple[int, Manifest] | None:
 def find(folder: AnyPath, version: int) -> tuple[int, Manifest] | None:
     """(Delta version, manifest) of one polyvec version, unless it was taken out."""
     last = latest(folder)
-    if last is None or version > last[1].version or version in _retired(folder):
+    if last is None or version > last[1].version or version in retired(folder):
         return None
     begin = last[0] - (last[1].version - version)  # a Delta version holds one of ours at most
     return next((found for found in _backwards(folder, begin) if found[1].version <= version), None)
@@ -138,18 +151,25 @@ def find(folder: AnyPath, version: int) -> tuple[int, Manifest] | None:
 
 def manifests(folder: AnyPath) -> list[tuple[int, Manifest]]:
     """(Delta version, manifest) of every polyvec version that was not taken out, oldest first."""
-    retired = _retired(folder)
-    return [found for found in _backwards(folder, newest(folder)) if found[1].version not in retired][::-1]
+    gone = retired(folder)
+    begin = newest(folder)
+    found = together(folder, lambda number: _manifest(folder, number), range(0 if begin is None else begin + 1))
+    return [one for one in found if one is not None and one[1].version not in gone]
 
 
 def _backwards(folder: AnyPath, begin: int | None) -> Iterator[tuple[int, Manifest]]:
     for number in range(-1 if begin is None else begin, -1, -1):
-        info = _info(folder, number)
-        if KEY in info:
-            yield number, read_manifest(info[KEY], f"{folder} at Delta version {number}")
+        if found := _manifest(folder, number):
+            yield found
 
 
-def _retired(folder: AnyPath) -> set[int]:
+def _manifest(folder: AnyPath, number: int) -> tuple[int, Manifest] | None:
+    """(Delta version, manifest) of an entry of the log, if it is of a polyvec version."""
+    info = _info(folder, number)
+    return (number, read_manifest(info[KEY], f"{folder} at Delta version {number}")) if KEY in info else None
+
+
+def retired(folder: AnyPath) -> set[int]:
     """Versions that were taken out. Each of our entries repeats those before it, so that the newest one tells all."""
     for number in range(-1 if (begin := newest(folder)) is None else begin, -1, -1):
         if RETIRED in (info := _info(folder, number)):
@@ -184,17 +204,48 @@ def members(text: str) -> set[int]:
 
 def _info(folder: AnyPath, number: int) -> dict[str, Any]:
     """What an entry of the log says of its commit; read as it stands, since `DeltaTable.history` mislabels entries
-    while others commit (delta-rs 1.6). Entries are kept for ever (FOREVER).
+    while others commit (delta-rs 1.6). Entries are kept for ever (PROPERTIES).
     """
     path = folder / "_delta_log" / f"{number:020d}.json"
     try:
         lines = path.read_bytes().splitlines()
     except FileNotFoundError:  # cleaned away by another tool
         return {}
-    found: dict[str, Any] = next((e["commitInfo"] for e in map(json.loads, lines) if "commitInfo" in e), {})
+    try:
+        found: dict[str, Any] = next((e["commitInfo"] for e in map(json.loads, lines) if "commitInfo" in e), {})
+    except (ValueError, TypeError) as error:
+        raise DamagedError(
+            f"The log entry {path} cannot be read ({error}). Restore it from a copy: it holds the manifest of a version."
+        ) from error
     return found
 
 
-def paths(folder: AnyPath, delta_version: int | None = None) -> Iterator[str]:
-    """The files that the log names, relative to `folder`."""
-    yield from pa.table(table(folder, delta_version).get_add_actions())["path"].to_pylist()
+def paths(folder: AnyPath, delta_version: int | None = None) -> list[str]:
+    """The files that the log names, relative to `folder`.
+
+    Raises
+    ------
+    DamagedError : the log cannot be read.
+    """
+    try:
+        found: list[str] = pa.table(table(folder, delta_version).get_add_actions())["path"].to_pylist()
+    except DeltaError as error:
+        raise DamagedError(f"The Delta log of {folder} cannot be read ({error}). Restore it from a copy.") from error
+    return found
+
+
+def needless(folder: AnyPath, seconds: float) -> set[str]:
+    """Files in `folder` that the log has not named for so many seconds, or that are as old and were never in it.
+
+    Raises
+    ------
+    DamagedError : the log cannot be read.
+    """
+    hours = math.ceil(seconds / 3600)
+    try:
+        with asking(folder):
+            return set(
+                table(folder).vacuum(retention_hours=hours, dry_run=True, enforce_retention_duration=False, full=True)
+            )
+    except DeltaError as error:
+        raise DamagedError(f"The Delta log of {folder} cannot be read ({error}). Restore it from a copy.") from error

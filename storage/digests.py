@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sqlite3
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from embedders.errors import InputError
+
+SETTLED = 2_000_000_000
+"""Nanoseconds. A younger file may be written again under the same time (clocks of file systems tick every 4 ms, 1 s or
+2 s) without a sign of it, so its digest is not kept; git calls such entries racy."""
+
+
+class File(NamedTuple):
+    """A file as it was found; the same three values later mean the same bytes. path: absolute."""
+
+    path: str
+    size: int
+    mtime_ns: int
 
 
 def file_digest(path: Path) -> str:
@@ -19,9 +32,14 @@ def file_digest(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise InputError(
-            f"Got {str(path)!r}, which cannot be read ({error.strerror}). Check that it exists and its rights."
-        ) from error
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: str | Path, error: OSError) -> InputError:
+    """What to say of a file that the system refuses."""
+    return InputError(
+        f"Got {str(path)!r}, which cannot be read ({error.strerror}). Check that it exists and its rights."
+    )
 
 
 class DigestCache:
@@ -31,34 +49,37 @@ class DigestCache:
         self._folder = folder
 
     def digests(self, paths: Sequence[Path]) -> list[str]:
-        """The digest of each file; only those that changed since last time are read, on four threads."""
-        stats = [_stat(path) for path in paths]
-        known = self._read()
-        keys = [(os.fspath(path.absolute()), s.st_size, s.st_mtime_ns) for path, s in zip(paths, stats, strict=True)]
-        missing = [i for i, key in enumerate(keys) if key not in known]
-        with ThreadPoolExecutor(4) as pool:
-            fresh = dict(
-                zip((keys[i] for i in missing), pool.map(file_digest, [paths[i] for i in missing]), strict=True)
-            )
-        self._write(fresh)
-        return [known.get(key) or fresh[key] for key in keys]
+        """The digest of each file; only those that changed since last time are read."""
+        return self.of(list(map(_look, paths)))
 
-    def _read(self) -> dict[tuple[str, int, int], str]:
-        file = self._folder / "digests.sqlite"
-        if not file.is_file():
+    def of(self, files: Sequence[File]) -> list[str]:
+        """The same for files that were looked at already. What has to be read is read on four threads."""
+        now = time.time_ns()
+        known = self._read(files)
+        missing = [file for file in files if file not in known]
+        with ThreadPoolExecutor(4) as pool:
+            fresh = dict(zip(missing, pool.map(file_digest, [Path(file.path) for file in missing]), strict=True))
+        self._write({file: digest for file, digest in fresh.items() if file.mtime_ns < now - SETTLED})
+        return [known.get(file) or fresh[file] for file in files]
+
+    def _read(self, files: Sequence[File]) -> dict[tuple[str, int, int], str]:
+        """What is kept of files from the first to the last path: a dataset's rows, few others, never the whole table."""
+        base = self._folder / "digests.sqlite"
+        if not files or not base.is_file():
             return {}
+        paths = [file.path for file in files]
         with (
             suppress(sqlite3.Error),
-            closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as base,
+            closing(sqlite3.connect(f"{base.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as connection,
         ):
-            return {
-                (path, size, mtime): digest
-                for path, size, mtime, digest in base.execute("SELECT path, size, mtime_ns, digest FROM files")
-                if digest
-            }
+            rows = connection.execute(
+                "SELECT path, size, mtime_ns, digest FROM files WHERE path BETWEEN ? AND ? AND digest IS NOT NULL",
+                (min(paths), max(paths)),
+            )
+            return {(path, size, mtime): digest for path, size, mtime, digest in rows}
         return {}
 
-    def _write(self, fresh: dict[tuple[str, int, int], str]) -> None:
+    def _write(self, fresh: Mapping[File, str]) -> None:
         if not fresh or not self._folder.parent.is_dir():  # planning makes no store
             return
         file = self._folder / "digests.sqlite"
@@ -79,10 +100,9 @@ class DigestCache:
                 file.unlink()
 
 
-def _stat(path: Path) -> os.stat_result:
+def _look(path: Path) -> File:
     try:
-        return path.stat()
+        found = path.stat()
     except OSError as error:
-        raise InputError(
-            f"Got {str(path)!r}, which cannot be read ({error.strerror}). Check that it exists and its rights."
-        ) from error
+        raise unreadable(path, error) from error
+    return File(str(path.absolute()), found.st_size, found.st_mtime_ns)

@@ -21,6 +21,10 @@ class NotWritableError(StoreError, InputError):
     exit_code = 2
 
 
+class FullError(StoreError):
+    """The disk that the store lies on is full."""
+
+
 class UnreachableError(StoreError, InputError):
     """The object store does not answer, or refuses."""
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from embedders.base import Embedder, Encoder
 from embedders.data import Rows
 from embedders.errors import InputError
-from storage.errors import DamagedError
-from storage.places import remove
+from storage.errors import DamagedError, UnreachableError
+from storage.manifest import FileEntry
+from storage.places import AnyPath, on_disk
 from storage.reuse import Known, Reuse, plan_reuse
 from storage.space import Version
 from storage.unfinished import Unfinished
+from storage.verify import compare
 from storage.writer import Writer
 
 
@@ -26,46 +29,104 @@ class Basis:
     Parameters
     ----------
     version : whose rows can be taken over, as recipe and upstream are the same; None when all is new.
-    learned : the encoder, where there is one already: the version's, or that of a cut-off encode.
-    unfinished : rows of a cut-off encode by the same encoder.
+    learned : its encoder.
+    unfinished : what cut-off encodes left.
     """
 
+    space: str
     version: Version | None
     learned: Encoder[Any] | None
     unfinished: Unfinished
 
-    def reuse(self, data: Rows, dim: int, say: Callable[[str], None]) -> Reuse:
-        """Which rows of a dataset are answered already; a part that cannot be read is embedded again."""
-        known: list[Known] = []
-        if self.version is not None:
-            for place, entry in zip(self.version.parts, self.version.manifest.files, strict=True):
+    def encoder(self, recipe: Embedder[Any], fit: Callable[[], Encoder[Any]]) -> Encoder[Any]:
+        """The encoder to go on with; `fit` learns one where there is none."""
+        return self.unfinished.learn(recipe, fit) if self.learned is None else self.learned
+
+    def reuse(self, data: Rows, encoder: Encoder[Any], say: Callable[[str], None]) -> Reuse:
+        """Which rows of a dataset are answered already; those of a part that cannot be read are embedded again.
+
+        A part that is copied from is read whole beforehand. One that stays as it is, is not: `verify` does that.
+        """
+
+        def damaged(rows: int, error: DamagedError) -> None:
+            say(f"{self.space}: embedding {rows:,} rows again. {error}")
+
+        known = [*self._parts(damaged), *self.unfinished.known(encoder)]
+        while True:
+            found, whole = plan_reuse(data.ids, data.digests, known, encoder.dim), set(map(id, known))
+            for part in found.copied:
                 try:
-                    known.append(Known.read(place, entry.rows, entry))
+                    part.check()
                 except DamagedError as error:
-                    say(f"{self.version.manifest.space}: embedding {entry.rows:,} rows again. {error}")
-        return plan_reuse(data.ids, data.digests, known + self.unfinished.known(), dim)
+                    damaged(part.rows, error)
+                    whole.discard(id(part))
+            if len(whole) == len(known):
+                return found
+            known = [part for part in known if id(part) in whole]
+
+    def _parts(self, damaged: Callable[[int, DamagedError], None]) -> list[Known]:
+        """The version's parts that can be read, several at a time: each is a few small reads."""
+        if self.version is None:
+            return []
+        entries = self.version.manifest.files
+        with ThreadPoolExecutor(8, thread_name_prefix="parquet") as pool:
+            found = list(pool.map(_read, self.version.parts, entries))
+        for part, entry in zip(found, entries, strict=True):
+            if isinstance(part, DamagedError):
+                damaged(entry.rows, part)
+        return [part for part in found if isinstance(part, Known)]
+
+
+def _read(place: AnyPath, entry: FileEntry) -> Known | DamagedError:
+    try:
+        return Known.read(place, entry.rows, entry)
+    except DamagedError as error:
+        place.is_file()  # a bucket that does not answer says so here; its parts are none the worse
+        return error
 
 
 def basis(
-    writer: Writer, recipe: Embedder[Any], upstream: Mapping[str, int], *, force: bool, say: Callable[[str], None]
+    writer: Writer,
+    recipe: Embedder[Any],
+    dataset: str,
+    upstream: Mapping[str, int],
+    *,
+    force: bool,
+    say: Callable[[str], None],
 ) -> Basis:
-    """Look for what can be gone on from. force : for nothing; begin anew."""
-    folder = writer.paths.unfinished(writer.space.name)
+    """Look for what can be gone on from. dataset : its digest. force : for nothing; begin anew."""
+    folder, name = writer.paths.unfinished(writer.space.name), writer.space.name
+    unfinished = Unfinished(folder, _key(recipe.fingerprint, upstream), dataset, anew=force)
     parent = writer.parent
     if force:
-        remove(folder)
+        unfinished.clear()
     elif parent and (parent.manifest.fingerprint, dict(parent.manifest.upstream)) == (
         recipe.fingerprint,
         dict(upstream),
     ):
         try:
-            encoder = parent.encoder(recipe)
-        except (InputError, OSError) as error:
-            say(
-                f"{writer.space.name}: the encoder of version {parent.number} cannot be read; embedding all rows again. {error}"
-            )
-        else:
-            return Basis(parent, encoder, Unfinished(folder / PurePosixPath(parent.manifest.model).name))
-    key = recipe.fingerprint + ("-" + json.dumps(dict(upstream), sort_keys=True).encode().hex() if upstream else "")
-    unfinished = Unfinished(folder / key[:200])
-    return Basis(None, unfinished.encoder(recipe), unfinished)
+            return Basis(name, parent, _encoder(parent, recipe), unfinished)
+        except UnreachableError:
+            raise
+        except (DamagedError, InputError, OSError) as error:
+            say(f"{name}: the encoder of version {parent.number} cannot be read; embedding all rows again. {error}")
+    return Basis(name, None, None, unfinished)
+
+
+def _key(fingerprint: str, upstream: Mapping[str, int]) -> str:
+    text = json.dumps(dict(upstream), sort_keys=True)
+    return f"{fingerprint}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _encoder(version: Version, recipe: Embedder[Any]) -> Encoder[Any]:
+    """A version's encoder; unlike `Version.encoder`, not without a look at its bytes: rows by it will be mixed with old ones.
+
+    Raises
+    ------
+    DamagedError, InputError, OSError : it is missing or damaged.
+    """
+    with on_disk(version.paths.root / version.manifest.model) as folder:
+        for name, digest in version.manifest.model_files.items():
+            if problem := compare(folder / name, digest):
+                raise DamagedError(f"The file {folder / name} {problem}.")
+        return type(recipe).load(folder, recipe)

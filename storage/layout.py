@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -22,10 +23,12 @@ import pyarrow.parquet as pq
 import xxhash
 
 from embedders.base import Batch, Matrix
+from embedders.errors import InputError
 from storage.errors import DamagedError
 from storage.manifest import KEY, FileEntry
 from storage.pages import LEAF, fill_from_pages
 from storage.places import AnyPath, source
+from storage.seal import TAIL, BrokenSealError, digest, footer_length, open_seal
 from storage.splice import write_spliced
 
 ROWS_PER_FILE = 65_536
@@ -40,6 +43,7 @@ SCHEMA = pa.schema(
     ]
 )
 COLUMNS = tuple(SCHEMA.names)
+REMEDY = "Restore it from a copy, or run the pipeline with --force."
 
 
 def vector_column(matrix: Matrix) -> pa.Array:
@@ -124,8 +128,82 @@ def write_parts(
     return [entry.result() for entry in entries]
 
 
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A part that is open, of as many rows as were asked for.
+
+    Parameters
+    ----------
+    metadata : its footer.
+    seal : digests of the bytes of its small columns, by name; None where another tool wrote the file.
+    """
+
+    path: AnyPath
+    file: Any
+    metadata: pq.FileMetaData
+    seal: Mapping[str, bytes] | None
+
+    def fill(self, out: Matrix) -> None:
+        """Read the vectors into (rows, dim) float32; of a sealed part straight from its pages."""
+        if self.seal is None:
+            _flatten(self._decode(self.file, ["vector"]).column("vector"), self.path, out)
+            return
+        numbers = self._chunk("vector").num_values
+        if numbers != out.size:
+            raise DamagedError(
+                f"The part {self.path} holds {len(out)} vectors of {numbers // len(out)} numbers; "
+                f"expected {len(out)} of {out.shape[1]}. {REMEDY}"
+            )
+        with self.path.open("rb", buffering=0) as file:
+            if not fill_from_pages(file, *self._place("vector"), out):
+                raise DamagedError(f"The part {self.path} is damaged in the pages of its vectors. {REMEDY}")
+
+    def table(self, columns: Sequence[str]) -> pa.Table:
+        """Some columns of all rows."""
+        if self.seal is None:
+            return self._decode(self.file, columns)
+        found = {}
+        if "vector" in columns:
+            rows = self.metadata.num_rows
+            matrix = np.empty((rows, self._chunk("vector").num_values // rows), np.float32)
+            self.fill(matrix)
+            found["vector"] = vector_column(matrix)
+        if small := [name for name in dict.fromkeys(columns) if name != "vector"]:
+            decoded = self._decode(self._small(small), small)
+            found |= {name: decoded.column(name) for name in small}
+        return pa.Table.from_arrays([found[name] for name in columns], schema=_schema(columns))
+
+    def _small(self, columns: Sequence[str]) -> pa.BufferReader:
+        """The file up to the end of some small columns, which lie before the vectors, after a look at their digests."""
+        places = {name: self._place(name) for name in columns}
+        held = self.file.read_at(max(end for _, end in places.values()), 0)
+        for name, (begin, end) in places.items():
+            if self.seal is not None and self.seal.get(name) != digest(memoryview(held)[begin:end]):
+                raise DamagedError(f"The part {self.path} is damaged in its column {name!r}. {REMEDY}")
+        return pa.BufferReader(held)
+
+    def _decode(self, file: Any, columns: Sequence[str]) -> pa.Table:
+        with pq.ParquetFile(file, metadata=self.metadata, page_checksum_verification=True) as part:
+            found = part.read(columns=list(columns))
+        found.validate(full=True)
+        if found.num_rows != self.metadata.num_rows:
+            raise DamagedError(
+                f"The part {self.path} gives {found.num_rows} of its {self.metadata.num_rows} rows. {REMEDY}"
+            )
+        return found
+
+    def _chunk(self, column: str) -> pq.ColumnChunkMetaData:
+        return self.metadata.row_group(0).column(COLUMNS.index(column))
+
+    def _place(self, column: str) -> tuple[int, int]:
+        """Where a column begins and ends in the file."""
+        chunk = self._chunk(column)
+        begin = min(at for at in (chunk.dictionary_page_offset, chunk.data_page_offset) if at is not None)
+        return begin, begin + chunk.total_compressed_size
+
+
 @contextmanager
-def open_part(path: AnyPath, rows: int) -> Iterator[pq.ParquetFile]:
+def open_part(path: AnyPath, rows: int) -> Iterator[Part]:
     """One part, ready to read.
 
     Raises
@@ -133,21 +211,30 @@ def open_part(path: AnyPath, rows: int) -> Iterator[pq.ParquetFile]:
     DamagedError : it is missing, is no whole Parquet file, or does not hold `rows` rows; also while it is read.
     """
     try:
-        with pq.ParquetFile(source(path), page_checksum_verification=True) as part:
-            if part.metadata.num_rows != rows or not part.schema_arrow.equals(SCHEMA):
+        with source(path) as file:
+            metadata, seal = _footer(file)
+            schema = pq.ParquetFile(file, metadata=metadata).schema_arrow
+            if metadata.num_rows != rows or not schema.equals(SCHEMA):
                 raise DamagedError(
-                    f"The part {path} holds {part.metadata.num_rows} rows of {', '.join(part.schema_arrow.names)}; "
-                    f"expected {rows} of {', '.join(COLUMNS)}. Restore it from a copy, or run the pipeline with --force."
+                    f"The part {path} holds {metadata.num_rows} rows of {', '.join(schema.names)}; "
+                    f"expected {rows} of {', '.join(COLUMNS)}. {REMEDY}"
                 )
-            yield part
+            yield Part(path, file, metadata, seal)
     except FileNotFoundError as error:
-        raise DamagedError(
-            f"The part {path} is missing. Restore it from a copy, or run the pipeline with --force."
-        ) from error
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DamagedError(
-            f"The part {path} cannot be read ({error}). Restore it from a copy, or run the pipeline with --force."
-        ) from error
+        raise DamagedError(f"The part {path} is missing. {REMEDY}") from error
+    except (pa.ArrowException, OSError, UnicodeDecodeError, BrokenSealError) as error:
+        raise DamagedError(f"The part {path} cannot be read ({error}). {REMEDY}") from error
+
+
+def _footer(file: Any) -> tuple[pq.FileMetaData, Mapping[str, bytes] | None]:
+    """A file's footer, once its seal is looked at, and the seal's digests by column."""
+    size = file.size()
+    tail = file.read_at(min(size, TAIL), max(0, size - TAIL))
+    if len(tail) < (whole := footer_length(tail) + 8) <= size:
+        tail = file.read_at(whole, size - whole)
+    digests = open_seal(tail)
+    small = [name for name in COLUMNS if name != "vector"]
+    return pq.read_metadata(pa.BufferReader(tail)), None if digests is None else dict(zip(small, digests, strict=False))
 
 
 def read_matrix(paths: Sequence[AnyPath], rows: Sequence[int], dim: int) -> Matrix:
@@ -165,7 +252,8 @@ def read_matrix(paths: Sequence[AnyPath], rows: Sequence[int], dim: int) -> Matr
     starts = np.cumsum([0, *rows])
 
     def fill(number: int) -> None:
-        _fill_part(paths[number], out[starts[number] : starts[number + 1]])
+        with open_part(paths[number], rows[number]) as part:
+            part.fill(out[starts[number] : starts[number + 1]])
 
     with ThreadPoolExecutor(2, thread_name_prefix="parquet") as pool:
         list(pool.map(fill, range(len(paths))))
@@ -173,20 +261,14 @@ def read_matrix(paths: Sequence[AnyPath], rows: Sequence[int], dim: int) -> Matr
     return out
 
 
-def _fill_part(path: AnyPath, out: Matrix) -> None:
-    """Read a part of len(out) vectors into `out`, by its pages where they are as `write_part` makes them."""
+def _flatten(column: pa.ChunkedArray, path: AnyPath, out: Matrix) -> None:
+    """Copy lists that pyarrow decoded."""
     rows, dim = out.shape
-    with open_part(path, rows) as part:
-        with path.open("rb", buffering=0) as file:
-            if fill_from_pages(file, part.metadata, COLUMNS.index("vector"), out):
-                return
-        column = part.read(columns=["vector"], use_threads=False).column("vector")
-        column.validate(full=True)
     lengths = pc.list_value_length(column)
     if len(column) != rows or pc.any(pc.not_equal(lengths, dim)).as_py():
         raise DamagedError(
             f"The part {path} holds {len(column)} vectors of {pc.min(lengths)} to {pc.max(lengths)} numbers; "
-            f"expected {rows} of {dim}. Restore it from a copy, or run the pipeline with --force."
+            f"expected {rows} of {dim}. {REMEDY}"
         )
     at = 0
     for chunk in column.chunks:
@@ -194,21 +276,36 @@ def _fill_part(path: AnyPath, out: Matrix) -> None:
         at += len(chunk)
 
 
+def _schema(columns: Sequence[str]) -> pa.Schema:
+    """The fields of some columns.
+
+    Raises
+    ------
+    InputError : there is no such column.
+    """
+    for name in columns:
+        if name not in COLUMNS:
+            raise InputError(f"Got the column {name!r}; expected some of {', '.join(COLUMNS)}.")
+    return pa.schema([SCHEMA.field(name) for name in columns])
+
+
 def read_table(paths: Sequence[AnyPath], rows: Sequence[int], columns: Sequence[str]) -> pa.Table:
-    """Some columns of all parts."""
-    tables = []
+    """Some columns of all parts.
+
+    Raises
+    ------
+    DamagedError : a part cannot be read, or does not hold as many rows.
+    """
+    tables = [_schema(columns).empty_table()]
     for path, expected in zip(paths, rows, strict=True):
         with open_part(path, expected) as part:
-            table = part.read(columns=list(columns))
-            table.validate(full=True)
-        tables.append(table)
-    return pa.concat_tables(tables) if tables else pa.schema([SCHEMA.field(c) for c in columns]).empty_table()
+            tables.append(part.table(columns))
+    return pa.concat_tables(tables[1:] or tables)
 
 
 def read_batches(
     paths: Sequence[AnyPath], rows: Sequence[int], columns: Sequence[str], size: int
 ) -> Iterator[pa.RecordBatch]:
-    """Some columns of all parts, at most `size` rows at a time; memory is bounded by a row group."""
+    """Some columns of all parts, at most `size` rows at a time; memory is bounded by a part."""
     for path, expected in zip(paths, rows, strict=True):
-        with open_part(path, expected) as part:
-            yield from part.iter_batches(size, columns=list(columns))
+        yield from read_table([path], [expected], columns).to_batches(max_chunksize=size)

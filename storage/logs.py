@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +15,9 @@ from deltalake import CommitProperties, write_deltalake
 from deltalake.exceptions import DeltaError
 
 from storage import delta
-from storage.places import AnyPath, options, source
+from storage.errors import DamagedError, FullError
+from storage.places import AnyPath, asking, options, together
+from storage.room import check_room
 
 FILES = 16  # a table of more is written anew as one file
 TRIES = 20
@@ -22,9 +26,10 @@ TRIES = 20
 def append(folder: AnyPath, rows: pa.Table) -> None:
     """Add rows; the table is made when missing. Two appends at once are both wanted, so conflicts are tried again."""
     _again(
+        folder,
         lambda: write_deltalake(
-            str(folder), rows, mode="append", configuration=delta.FOREVER, storage_options=options(folder)
-        )
+            str(folder), rows, mode="append", configuration=delta.PROPERTIES, storage_options=options(folder)
+        ),
     )
     compact(folder)
 
@@ -37,12 +42,14 @@ def append_to(folder: AnyPath, rows: pa.Table, base: int | None) -> None:
     DeltaError : somebody else changed it since; nothing was added.
     """
     once = CommitProperties(max_commit_retries=0)
-    if base is None:
-        write_deltalake(
-            str(folder), rows, mode="error", configuration=delta.FOREVER, storage_options=options(folder), commit_properties=once
-        )  # fmt: skip
-    else:
-        write_deltalake(delta.table(folder, base), rows, mode="append", commit_properties=once)
+    _check_room(folder)
+    with asking(folder):
+        if base is None:
+            write_deltalake(
+                str(folder), rows, mode="error", configuration=delta.PROPERTIES, storage_options=options(folder), commit_properties=once
+            )  # fmt: skip
+        else:
+            write_deltalake(delta.table(folder, base), rows, mode="append", commit_properties=once)
 
 
 def replace(folder: AnyPath, rows: pa.Table, predicate: str) -> None:
@@ -53,10 +60,10 @@ def replace(folder: AnyPath, rows: pa.Table, predicate: str) -> None:
             write_deltalake(str(folder), rows, mode="overwrite", predicate=predicate, storage_options=options(folder))
         else:
             write_deltalake(
-                str(folder), rows, mode="error", configuration=delta.FOREVER, storage_options=options(folder)
+                str(folder), rows, mode="error", configuration=delta.PROPERTIES, storage_options=options(folder)
             )
 
-    _again(write)
+    _again(folder, write)
 
 
 def read_rows(folder: AnyPath, schema: pa.Schema, filters: Sequence[tuple[str, str, Any]] = ()) -> list[dict[str, Any]]:
@@ -67,21 +74,45 @@ def read_rows(folder: AnyPath, schema: pa.Schema, filters: Sequence[tuple[str, s
 def read_rows_at(
     folder: AnyPath, schema: pa.Schema, filters: Sequence[tuple[str, str, Any]] = ()
 ) -> tuple[int | None, list[dict[str, Any]]]:
-    """The Delta version of the table (None: there is none), and its rows."""
+    """The Delta version of the table (None: there is none), and its rows.
+
+    Raises
+    ------
+    DamagedError : the table cannot be read.
+    """
     if not delta.is_table(folder):
         return None, []
-    log = delta.table(folder)
-    names = pa.table(log.get_add_actions())["path"].to_pylist()
-    pieces = [
-        pq.read_table(source(folder / name), columns=schema.names, filters=list(filters) or None) for name in names
-    ]
-    return log.version(), pa.concat_tables(pieces or [schema.empty_table()]).to_pylist()
+    for _ in range(TRIES):
+        try:
+            log = delta.table(folder)
+            names = pa.table(log.get_add_actions())["path"].to_pylist()
+            pieces = together(folder, lambda name: _rows(folder / name, schema, filters), names)
+            return log.version(), list(chain.from_iterable(pieces))
+        except FileNotFoundError as error:  # written anew as one file, and swept, since the log was read
+            problem: Exception = error
+        except (DeltaError, pa.ArrowException, OSError) as error:
+            problem = error
+            break
+    raise DamagedError(f"The table {folder} cannot be read ({problem}). Restore it from a copy.") from problem
 
 
-def _again(write: Callable[[], None]) -> None:
+def _rows(place: AnyPath, schema: pa.Schema, filters: Sequence[tuple[str, str, Any]]) -> list[dict[str, Any]]:
+    file = pa.BufferReader(place.read_bytes())  # small, and so one request instead of two where it lies in a bucket
+    rows: list[dict[str, Any]] = pq.read_table(file, columns=schema.names, filters=list(filters) or None).to_pylist()
+    return rows
+
+
+def _check_room(folder: AnyPath) -> None:
+    if isinstance(folder, Path):
+        check_room(folder)
+
+
+def _again(folder: AnyPath, write: Callable[[], None]) -> None:
+    _check_room(folder)
     for attempt in range(TRIES):
         try:
-            return write()
+            with asking(folder):
+                return write()
         except DeltaError:
             if attempt == TRIES - 1:
                 raise
@@ -92,5 +123,6 @@ def compact(folder: AnyPath) -> None:
     """Write many small files anew as one; whoever comes second leaves it to the first."""
     log = delta.table(folder)
     if len(log.file_uris()) > FILES:
-        with suppress(DeltaError):
+        with suppress(DeltaError, FullError), asking(folder):
+            _check_room(folder)
             log.optimize.compact()

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from embedders.base import Similarity
-from storage.errors import AccountingError, StoreError
+from storage.errors import AccountingError, DamagedError, StoreError
 
 FORMAT: Literal[1] = 1
 KEY = "polyvec"  # in the commit's metadata and in the Parquet key-value metadata
@@ -116,13 +116,18 @@ def read_manifest(text: str, place: str) -> Manifest:
     Raises
     ------
     StoreError : its format number is newer than this polyvec reads.
+    DamagedError : it is no manifest.
     """
-    found = json.loads(text)
-    if found.get("format") != FORMAT:
-        raise StoreError(
-            f"Got a manifest of format {found.get('format')} in {place}; this polyvec reads format {FORMAT}. Upgrade polyvec."
-        )
-    return Manifest.model_validate(found)
+    try:
+        found = json.loads(text)
+        number = found.get("format")
+        if number == FORMAT:
+            return Manifest.model_validate(found)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DamagedError(f"The manifest in {place} cannot be read ({error}). Restore it from a copy.") from error
+    raise StoreError(
+        f"Got a manifest of format {number} in {place}; this polyvec reads format {FORMAT}. Upgrade polyvec."
+    )
 
 
 @cache

@@ -22,6 +22,8 @@ from embedders.errors import InputError
 from storage.places import AnyPath
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+PARTS = re.compile(r"v(\d{5,})-[^/]+")  # the folder of the parts that a version added
+MODEL = re.compile(r".+-v(\d+)-[^/]+")  # the folder of an encoder; the version it was learned for
 
 
 def check_name(name: str, what: str) -> str:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from storage.bucket import Bucket
+from storage.errors import NotWritableError
+from storage.room import room
 
 AnyPath = Path | Bucket
+T = TypeVar("T")
+R = TypeVar("R")
+AT_ONCE = 16  # requests
 
 
 @dataclass(frozen=True)
@@ -40,9 +46,59 @@ def place_of(root: str | PathLike[str]) -> AnyPath:
     return path.resolve() if ".." in path.parts else path
 
 
-def source(place: AnyPath) -> Any:
-    """A file as pyarrow reads it at random."""
-    return pa.memory_map(str(place)) if isinstance(place, Path) else place.source()
+def check_writable(root: AnyPath) -> None:
+    """Make the store's folder and try to write in it.
+
+    Raises
+    ------
+    NotWritableError : it cannot be made or written.
+    FullError : the disk is full.
+    """
+    try:
+        if isinstance(root, Path):
+            with room(root):
+                root.mkdir(parents=True, exist_ok=True)
+                tempfile.TemporaryFile(dir=root).close()
+        else:
+            root.is_dir()  # a server that hangs is given up sooner when it is asked than when it is written to
+            (root / "_cache" / "writable").write_bytes(b"")
+    except OSError as error:
+        raise NotWritableError(
+            f"Got the store path {str(root)!r}, which cannot be written ({error.strerror or error}). Name another folder under `store:`, or change its rights."
+        ) from error
+
+
+@contextmanager
+def source(place: AnyPath) -> Iterator[Any]:
+    """A file as pyarrow reads it at random.
+
+    Raises
+    ------
+    UnreachableError : the object store does not answer; also while it is read.
+    """
+    with pa.memory_map(str(place)) if isinstance(place, Path) else place.source() as file:
+        yield file
+
+
+@contextmanager
+def asking(place: AnyPath) -> Iterator[None]:
+    """Around what delta-rs does in a place.
+
+    Raises
+    ------
+    UnreachableError : the object store does not answer, or refuses.
+    FullError : the disk is full.
+    """
+    with room(place) if isinstance(place, Path) else place.asking():
+        yield
+
+
+def together(place: AnyPath, ask: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """Answers in order; those of an object store are waited for at once."""
+    if isinstance(place, Path):
+        return [ask(item) for item in items]
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="bucket") as pool:
+        return list(pool.map(ask, items))
 
 
 def options(place: AnyPath) -> dict[str, str] | None:
@@ -63,6 +119,25 @@ def remove(place: AnyPath) -> None:
         shutil.rmtree(place, ignore_errors=True)
     else:
         place.unlink(missing_ok=True)
+
+
+def remove_empty(folder: AnyPath) -> None:
+    """Delete a folder that nothing lies in any more; of a prefix, the mark that pyarrow left in its place."""
+    if isinstance(folder, Path):
+        with suppress(OSError):
+            folder.rmdir()
+    elif not folder.is_dir():
+        folder.remove()
+
+
+def size(place: AnyPath) -> int | None:
+    """Bytes of a file; None where there is none."""
+    if isinstance(place, Bucket):
+        return place.size()
+    try:
+        return place.stat().st_size
+    except OSError:
+        return None
 
 
 def walk(folder: AnyPath) -> Iterator[Stored]:
@@ -86,8 +161,7 @@ def put_folder(folder: Path, place: AnyPath) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         folder.rename(place)
     else:
-        for path in sorted(folder.iterdir()):
-            (place / path.name).write_bytes(path.read_bytes())
+        together(place, lambda path: (place / path.name).upload(path), sorted(folder.iterdir()))
         shutil.rmtree(folder)
 
 
@@ -115,6 +189,5 @@ def on_disk(place: AnyPath) -> Iterator[Path]:
         yield place
         return
     with tempfile.TemporaryDirectory(prefix="polyvec-") as folder:
-        for found in place.walk():
-            (Path(folder) / found[0].name).write_bytes(found[0].read_bytes())
+        together(place, lambda found: found[0].download(Path(folder) / found[0].name), place.walk())
         yield Path(folder)

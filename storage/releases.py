@@ -1,27 +1,22 @@
-"""Releases: atomic maps space -> version, and the names that point at them ("production").
+"""Releases: atomic maps space -> version, and the names that point at them ("production"). `promotion` makes them.
 
 A join over spaces of one release never mixes versions. The table `_releases` holds every release and every move of a
-name, with who, when and why; a commit states what it builds on, so that of two moves at once one fails and looks again.
+name, with who, when and why.
 """
 
 from __future__ import annotations
 
-import getpass
 import json
-import socket
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
-from deltalake.exceptions import DeltaError
-from filelock import FileLock
 
-from storage import delta, logs
-from storage.errors import BusyError, MovedError, NotFoundError
-from storage.paths import Paths, check_name
+from storage import logs
+from storage.errors import NotFoundError
+from storage.paths import Paths
 from storage.tables import TIME
 
 PRODUCTION = "production"
@@ -32,7 +27,6 @@ SCHEMA = pa.schema(
         ("why", pa.string()), ("time", TIME),
     ]
 )  # fmt: skip
-TRIES = 20
 
 
 @dataclass(frozen=True)
@@ -45,6 +39,9 @@ class Release:
     who: str
     why: str
     time: datetime
+
+    def __str__(self) -> str:
+        return ", ".join(f"{space}@{version}" for space, version in self.spaces.items())
 
 
 @dataclass(frozen=True)
@@ -73,23 +70,53 @@ class State:
         """Name to release, as they are now."""
         return {move.name: move.release for move in self.moves}
 
-    def release(self, number: int) -> Release:
-        """A release by number.
+    def names(self, number: int) -> list[str]:
+        """The names that point at a release."""
+        return [name for name, release in self.pointers.items() if release == number]
+
+    def holding(self, space: str) -> dict[int, str]:
+        """Versions of a space to the releases that hold them, newest first: {7: "3 (production), 2"}."""
+        found: dict[int, list[str]] = {}
+        for release in reversed(self.releases):
+            if (version := release.spaces.get(space)) is not None:
+                names = ", ".join(self.names(release.number))
+                found.setdefault(version, []).append(f"{release.number} ({names})" if names else str(release.number))
+        return {version: ", ".join(texts) for version, texts in found.items()}
+
+    def release(self, number: int | None = None) -> Release:
+        """A release by number; the newest one without.
 
         Raises
         ------
-        NotFoundError : there is none of that number.
+        NotFoundError : there is none of that number, or none at all.
         """
+        if number is None and self.releases:
+            return self.releases[-1]
         for release in self.releases:
             if release.number == number:
                 return release
-        known = ", ".join(str(release.number) for release in self.releases[-20:]) or "none yet; do: polyvec run"
-        raise NotFoundError(f"Got release {number}; expected one of: {known}. See: polyvec releases.")
+        if not self.releases:
+            raise NotFoundError(f"Got {_called(number)}; there is none yet. Do: polyvec run.")
+        known = ", ".join(str(release.number) for release in self.releases[-20:])
+        raise NotFoundError(f"Got {_called(number)}; expected one of: {known}. See: polyvec releases.")
 
     def pointed(self, name: str) -> Release | None:
         """The release that a name points at; None when nothing was ever promoted to it."""
         number = self.pointers.get(name)
         return None if number is None else self.release(number)
+
+    def named(self, name: str) -> Release:
+        """The release that a name points at.
+
+        Raises
+        ------
+        NotFoundError : it points at none.
+        """
+        release = self.pointed(name)
+        if release is None:
+            known = ", ".join(self.pointers) or "none yet; do: polyvec run"
+            raise NotFoundError(f"Got the name {name!r}, which points at no release. Names that do: {known}.")
+        return release
 
     def before(self, name: str) -> int | None:
         """Where a rollback leads: the release that `name` left last, moves back not counted."""
@@ -118,129 +145,21 @@ def read(paths: Paths) -> State:
     """The releases of a store."""
     base, rows = logs.read_rows_at(paths.releases, SCHEMA)
     rows.sort(key=lambda row: row["sequence"])
-    releases = [
-        Release(row["release"], json.loads(row["spaces"]), row["run"], row["who"], row["why"], row["time"])
-        for row in rows
-        if row["event"] == "release"
-    ]
-    moves = [
-        Move(row["name"], row["release"], row["previous"], row["who"], row["why"], row["time"])
-        for row in rows
-        if row["event"] == "move"
-    ]
-    return State(base, rows[-1]["sequence"] if rows else 0, tuple(releases), tuple(moves))
+    releases = tuple(release_of(row) for row in rows if row["event"] == "release")
+    moves = tuple(move_of(row) for row in rows if row["event"] == "move")
+    return State(base, rows[-1]["sequence"] if rows else 0, releases, moves)
 
 
-def commit(
-    paths: Paths, versions: Mapping[str, int], run: str, *, promote: bool = True, who: str | None = None, why: str = ""
-) -> Release:
-    """Commit the next release, and move `production` to it, in one step.
-
-    versions : of the spaces that the run brought up to date; the other spaces stay as `production` has them.
-    """
-    for _ in range(TRIES):
-        state = read(paths)
-        held = state.pointed(PRODUCTION)
-        spaces = dict(held.spaces if held else {}) | dict(versions)
-        number = 1 + max((release.number for release in state.releases), default=0)
-        rows = [_row(state.sequence + 1, "release", number, None, None, spaces, run, who, why or "run")]
-        if promote:
-            before = held.number if held else None
-            rows.append(_row(state.sequence + 2, "move", number, PRODUCTION, before, None, run, who, why or "run"))
-        if _put(paths, state, rows):
-            logs.compact(paths.releases)
-            return Release(number, spaces, run, rows[0]["who"], rows[0]["why"], rows[0]["time"])
-    raise BusyError(f"Other runs committed releases {TRIES} times while this one tried. Run again.")
+def release_of(row: Mapping[str, Any]) -> Release:
+    """What a row of the table says of a release."""
+    spaces = json.loads(row["spaces"] or "{}")
+    return Release(row["release"], spaces, row["run"], row["who"], row["why"], row["time"])
 
 
-def move(
-    paths: Paths,
-    number: int,
-    *,
-    name: str = PRODUCTION,
-    expected: int | None = None,
-    who: str | None = None,
-    why: str = "",
-) -> Move:
-    """Point a name at a release.
-
-    expected : the release it must point at now; None takes it wherever it is when the move begins.
-
-    Raises
-    ------
-    NotFoundError : there is no such release.
-    MovedError : the name points elsewhere than expected; nothing was moved.
-    """
-    check_name(name, "release")
-    if name == "latest" or name.isdigit():
-        raise NotFoundError(f"Got the name {name!r}, which stands for a version already; expected another one.")
-    state = read(paths)
-    if expected is None:
-        expected = state.pointers.get(name)
-    for _ in range(TRIES):
-        now = state.pointers.get(name)
-        if now != expected:
-            raise MovedError(
-                f"{name!r} points at release {now or 'none'} by now; expected {expected or 'none'}. Look at `polyvec releases`, then decide again."
-            )
-        state.release(number)
-        row = _row(state.sequence + 1, "move", number, name, now, None, None, who, why)
-        if _put(paths, state, [row]):
-            return Move(name, number, now, row["who"], why, row["time"])
-        state = read(paths)
-    raise BusyError(f"Others changed the releases {TRIES} times while {name!r} was moved. Try again.")
+def move_of(row: Mapping[str, Any]) -> Move:
+    """What a row of the table says of a move."""
+    return Move(row["name"], row["release"], row["previous"], row["who"], row["why"], row["time"])
 
 
-def rollback(
-    paths: Paths, *, name: str = PRODUCTION, expected: int | None = None, who: str | None = None, why: str = ""
-) -> Move:
-    """Point a name at the release that it left last.
-
-    Raises
-    ------
-    NotFoundError : there is none.
-    MovedError : the name points elsewhere than expected; nothing was moved.
-    """
-    state = read(paths)
-    before = state.before(name)
-    if before is None:
-        raise NotFoundError(f"Got no release before the one {name!r} points at; nothing to roll back to.")
-    return move(paths, before, name=name, expected=expected or state.pointers[name], who=who, why=why)
-
-
-@contextmanager
-def lock(paths: Paths) -> Iterator[None]:
-    """Held while versions are taken out or a name is moved, so that no name comes to point at what is going."""
-    path = paths.local / "_locks" / "_releases.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path):
-        yield
-
-
-def _put(paths: Paths, state: State, rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Append rows if nothing changed since `state` was read."""
-    try:
-        logs.append_to(paths.releases, pa.Table.from_pylist(list(rows), schema=SCHEMA), state.base)
-    except DeltaError:
-        if delta.newest(paths.releases) == state.base:
-            raise  # no race: something else is wrong
-        return False
-    return True
-
-
-def _row(
-    sequence: int, event: str, release: int, name: str | None, previous: int | None, spaces: Mapping[str, int] | None,
-    run: str | None, who: str | None, why: str,
-) -> dict[str, Any]:  # fmt: skip
-    return {
-        "sequence": sequence, "event": event, "release": release, "name": name, "previous": previous, "run": run,
-        "spaces": None if spaces is None else json.dumps(dict(sorted(spaces.items()))),
-        "who": who or f"{_user()}@{socket.gethostname()}", "why": why, "time": datetime.now(UTC),
-    }  # fmt: skip
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container's user without a name
-        return "unknown"
+def _called(number: int | None) -> str:
+    return "the newest release" if number is None else f"release {number}"

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from storage import delta, releases
-from storage.paths import NAME, Paths
-from storage.places import AnyPath, Stored, inside, remove, walk
+from storage import delta, promotion, releases
+from storage.errors import BusyError, NotWritableError
+from storage.paths import MODEL, NAME, PARTS, Paths
+from storage.places import AnyPath, Stored, check_writable, inside, remove, remove_empty, walk
 from storage.space import Space, Version
+from storage.writer import writing, written_by
 
 AGE = 24 * 3600.0  # seconds after which what nobody needs goes, where a writer elsewhere may still be at work on it
 READERS = 3600.0  # seconds that readers of a log table are given
+UNFINISHED = 7 * 24 * 3600.0  # seconds that rows of a cut-off encode wait for a space that no pipeline has any more
+_PART = re.compile(rf"{PARTS.pattern}/part-\d{{5,}}\.parquet")
+ORPHAN = "left by a run that did not finish"
 
 
 @dataclass(frozen=True)
@@ -25,14 +31,20 @@ class Keep:
     versions: int | None = None
     days: float | None = None
 
+    def __str__(self) -> str:
+        rules = [] if self.versions is None else [f"the newest {self.versions}" if self.versions > 1 else "the newest"]
+        rules += [] if self.days is None else [f"those of the last {self.days:g} days"]
+        return " and ".join(rules) or "all"
+
 
 @dataclass(frozen=True)
 class Garbage:
-    """A file that nothing needs any more."""
+    """A file that nothing needs any more. version: the one that needed it; None where none ever did."""
 
     place: AnyPath
     size: int
     why: str
+    version: int | None = None
 
 
 def expired(
@@ -50,13 +62,17 @@ def expired(
     ]
 
 
+def outdated(space: Space, keep: Keep | None) -> list[Version]:
+    """The versions of a space that no rule and no release keeps."""
+    return expired(space.versions(), keep, releases.read(space.paths).protected().get(space.name, ()))
+
+
 def retire(space: Space, keep: Keep | None) -> list[Version]:
     """Take out the versions that no rule keeps; done by who holds the space's lock. Their files stand until `sweep`."""
     if keep is None:
         return []
-    with releases.lock(space.paths):
-        gone = expired(space.versions(), keep, releases.read(space.paths).protected().get(space.name, ()))
-        if gone:
+    with promotion.lock(space.paths):
+        if gone := outdated(space, keep):
             delta.retire(space.folder, [version.number for version in gone])
     return gone
 
@@ -65,19 +81,23 @@ def garbage(space: Space, gone: Sequence[Version] = ()) -> list[Garbage]:
     """Files of a space that only the versions in `gone`, or none, need."""
     left = {version.number for version in gone}
     stay = [version for version in space.versions() if version.number not in left]
-    parts = {f"{space.folder}/{entry.path}" for version in stay for entry in version.manifest.files}
-    models = {version.manifest.model.rsplit("/", 1)[-1] for version in stay}
-    was = {f"{space.folder}/{entry.path}": version.number for version in gone for entry in version.manifest.files}
-    was |= {str(space.paths.root / version.manifest.model): version.number for version in gone}
-    found = []
-    for stored in walk(space.folder):
-        if _ours(inside(stored.place, space.folder)) and str(stored.place) not in parts:
-            found.append((stored, was.get(str(stored.place))))
-    for stored in walk(space.paths.models(space.name)):
-        if stored.place.parent.name not in models:
-            found.append((stored, was.get(str(stored.place.parent))))
+    folder, models = space.folder, space.paths.models(space.name)
+    parts = {entry.path for version in stay for entry in version.manifest.files}
+    encoders = {_model(version) for version in stay}
+    was = {entry.path: version.number for version in gone for entry in version.manifest.files}
+    learned = {_model(version): version.number for version in gone}
+    before = delta.retired(folder)
+    found: list[tuple[Stored, int | None]] = []
+    for stored in walk(folder):
+        path = inside(stored.place, folder)
+        if path not in parts and (part := _PART.fullmatch(path)):
+            found.append((stored, was.get(path) or _taken_out(part, before)))
+    for stored in walk(models):
+        name = inside(stored.place, models).partition("/")[0]
+        if name not in encoders and (model := MODEL.fullmatch(name)):
+            found.append((stored, learned.get(name) or _taken_out(model, before)))
     return [
-        Garbage(stored.place, stored.size, f"of version {number}" if number else "left by a run that did not finish")
+        Garbage(stored.place, stored.size, f"of version {number}" if number else ORPHAN, number)
         for stored, number in found
         if number or _at_rest(stored)
     ]
@@ -85,43 +105,104 @@ def garbage(space: Space, gone: Sequence[Version] = ()) -> list[Garbage]:
 
 def log_garbage(paths: Paths) -> list[Garbage]:
     """Files of the log tables that were written anew since, and that no reader can be at any more."""
-    found = []
-    for folder in (paths.metrics, paths.quarantine, paths.releases):
-        if delta.is_table(folder):
-            stand = set(delta.paths(folder))
-            found += [
-                Garbage(stored.place, stored.size, f"old file of {folder.name}")
-                for stored in walk(folder)
-                if stored.place.parent == folder and stored.place.name not in stand
-                and time.time() - stored.modified > READERS
-            ]  # fmt: skip
+    return [
+        Garbage(stored.place, stored.size, f"old file of {folder.name}")
+        for folder in (paths.metrics, paths.quarantine, paths.releases)
+        if delta.is_table(folder) and (needless := delta.needless(folder, READERS))
+        for stored in walk(folder)
+        if inside(stored.place, folder) in needless
+    ]
+
+
+def unfinished(paths: Paths, space: str, now: float | None = None) -> list[Garbage]:
+    """Rows of encodes of a space that were cut off, if none of them is younger than a week."""
+    found = list(walk(paths.unfinished(space)))
+    if max((stored.modified for stored in found), default=0) > (now or time.time()) - UNFINISHED:
+        return []
+    return [Garbage(stored.place, stored.size, "of an encode that was cut off over a week ago") for stored in found]
+
+
+def collect(
+    space: Space, keep: Keep | None, *, abandoned: bool = False, dry_run: bool = False
+) -> tuple[list[Version], list[Garbage]]:
+    """Take out what no rule keeps, and delete what no version needs; holds the space's lock meanwhile.
+
+    abandoned : no pipeline has the space any more, so that encodes that were cut off go too, after a week.
+    dry_run : only say what would go.
+
+    Raises
+    ------
+    BusyError : a run is writing the space; the message says which.
+    NotWritableError : the store cannot be written.
+    """
+    if dry_run:
+        if who := written_by(space):
+            raise BusyError(f"It is being written by {who}.")
+        gone = outdated(space, keep)
+        return gone, _of_space(space, gone, abandoned)
+    with writing(space, "gc", wait=0, waiting=lambda _: None, tidy=False):
+        gone = retire(space, keep)
+        found = _of_space(space, gone, abandoned)
+        sweep(found)
+    return gone, found
+
+
+def _of_space(space: Space, gone: Sequence[Version], abandoned: bool) -> list[Garbage]:
+    return garbage(space, gone) + (unfinished(space.paths, space.name) if abandoned else [])
+
+
+def collect_logs(paths: Paths, *, dry_run: bool = False) -> list[Garbage]:
+    """Delete the old files of the log tables, or only say which would go."""
+    found = log_garbage(paths)
+    if found and not dry_run:
+        check_writable(paths.root)
+        sweep(found)
     return found
 
 
 def sweep(found: Iterable[Garbage]) -> None:
-    """Delete files, and the folders that they leave empty."""
-    folders = set()
+    """Delete files, and the folders that they leave empty.
+
+    Raises
+    ------
+    NotWritableError : some cannot be deleted; all others are.
+    """
+    folders: Counter[AnyPath] = Counter()
+    refused: list[OSError] = []
     for one in found:
-        remove(one.place)
-        folders.add(one.place.parent)
+        try:
+            remove(one.place)
+        except OSError as error:
+            refused.append(error)
+        folders[one.place.parent] += 1
     for folder in folders:
-        if isinstance(folder, Path):
-            with suppress(OSError):
-                folder.rmdir()
+        remove_empty(folder)
+    if refused:
+        raise NotWritableError(
+            f"Got {len(refused):,} of {sum(folders.values()):,} needless files that cannot be deleted; the first: {refused[0]}. Change their rights."
+        )
 
 
 def spaces_ever(paths: Paths) -> list[str]:
-    """Names of all spaces that a run began, with a version or not."""
-    names = {
-        path.name for folder in (paths.root, paths.root / "_models") if folder.is_dir() for path in folder.iterdir()
-    }
+    """Names of all spaces that a run of this machine began, and of all that have a version."""
+    names = {path.name for path in _entries(paths.root) if NAME.fullmatch(path.name) and delta.is_table(path)}
+    names |= {path.name for path in _entries(paths.models("x").parent)}
+    names |= {path.stem for path in paths.lock("x").parent.glob("*.lock")}
+    names |= {path.name for path in paths.unfinished("x").parent.glob("*")}
     return sorted(name for name in names if NAME.fullmatch(name))
 
 
-def _ours(path: str) -> bool:
-    """Whether a path in a space's folder is of a part: v00007-<run>/..."""
-    folder, _, rest = path.partition("/")
-    return bool(rest) and folder[:1] == "v" and folder[1:].split("-")[0].isdigit()
+def _entries(folder: AnyPath) -> Iterable[AnyPath]:
+    return folder.iterdir() if folder.is_dir() else ()
+
+
+def _model(version: Version) -> str:
+    return PurePosixPath(version.manifest.model).name
+
+
+def _taken_out(made: re.Match[str], before: Collection[int]) -> int | None:
+    """The version that a folder was made for, if it was taken out before and its files were not."""
+    return int(made[1]) if int(made[1]) in before else None
 
 
 def _at_rest(stored: Stored) -> bool:

@@ -17,7 +17,7 @@ from storage.errors import NotFoundError
 from storage.layout import COLUMNS, read_batches, read_matrix, read_table
 from storage.manifest import Manifest
 from storage.paths import Paths
-from storage.places import AnyPath, on_disk
+from storage.places import AnyPath, on_disk, size, together
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +52,9 @@ class Version:
         return [folder / entry.path for entry in self.manifest.files]
 
     def missing(self) -> list[AnyPath]:
-        """Files that are not where they should be."""
-        return [part for part in self.parts if not part.is_file()]
+        """Parquet files that are not there, or not whole by their size."""
+        sizes = together(self.paths.root, size, self.parts)
+        return [part for part, entry, now in zip(self.parts, self.manifest.files, sizes, strict=True) if now != entry.size]
 
     @property
     def _rows(self) -> list[int]:
@@ -138,7 +139,8 @@ class Space:
         number = int(which) if str(which).isdecimal() and str(int(which)) == str(which) else self._released(str(which))
         found = delta.find(self.folder, number)
         if found is None:
-            raise NotFoundError(f"Got version {which!r} of space {self.name!r}; it has {self._known()}.")
+            gone = ", which was taken out (`keep:` in the pipeline file)" if number in delta.retired(self.folder) else ""
+            raise NotFoundError(f"Got version {which!r} of space {self.name!r}{gone}; it has {self._known()}.")
         return Version(self.paths, found[1], found[0])
 
     def _released(self, name: str) -> int:

@@ -2,7 +2,7 @@
 
 pyarrow spends most of its time on the levels of a list column, which are the same for every row when all lists are of
 one length. Here the chunk of the vectors is laid out by hand, PLAIN pages of whole rows, straight from the matrix; then
-the footer is told of it. The result is an ordinary Parquet file.
+the footer is told of it, and sealed. The result is an ordinary Parquet file.
 
 Sources: apache/parquet-format: `parquet.thrift` (the field numbers below), `Encodings.md`, `README.md`.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,10 @@ from isal.isal_zlib import crc32  # five times zlib's rate
 
 from embedders.base import Matrix
 from storage import thrift
+from storage.seal import MAGIC, seal
 from storage.thrift import BINARY, I32, I64, LIST, STRUCT
 
 PAGE = 1 << 20  # bytes of numbers in a page, about
-MAGIC = b"PAR1"
 DATA_PAGE, PLAIN, RLE, FLOAT, UNCOMPRESSED = 0, 0, 3, 4, 0  # parquet.thrift: PageType, Encoding, Type, CompressionCodec
 
 
@@ -39,7 +40,7 @@ def write_spliced(
     place, path : which column that is, and its path in the Parquet schema, ("vector", "list", "element").
     matrix : (n, dim) float32 in C order, n and dim at least 1: the lists of that column.
     out : is called with the bytes, piece after piece.
-    options : for `pyarrow.parquet.ParquetWriter`; `metadata` is the file's key-value metadata.
+    options : for `pyarrow.parquet.ParquetWriter`; `metadata` is the file's key-value metadata, of one entry at least.
     """
     metadata = options.pop("metadata")
     rest = _file(table.drop_columns([table.schema.names[place]]), metadata, options)
@@ -57,12 +58,19 @@ def write_spliced(
     ]  # fmt: skip
     kind, (group,) = thrift.get(footer, 4)
     inner, columns = thrift.get(group, 1)
+    small = [rest[_chunk(thrift.get(column, 3))] for column in columns]
     columns = [*columns[:place], [(2, I64, 0), (3, STRUCT, about)], *columns[place:]]
     totals = {number: value + size for number, _, value in group if number in (2, 6)}
     group = thrift.put(group, {1: (inner, columns), **totals})
     orders = {number: (value[0], [value[1][0]] * len(columns)) for number, _, value in footer if number == 7}
-    told = thrift.struct(thrift.put(footer, {2: schema, 4: (kind, [group]), **orders}))
+    told = seal(thrift.put(footer, {2: schema, 4: (kind, [group]), **orders}), small)
     out(told + struct.pack("<I", len(told)) + MAGIC)
+
+
+def _chunk(about: list[thrift.Field]) -> slice:
+    """Where a column's pages lie, by its ColumnMetaData."""
+    begin = min(value for number, _, value in about if number in (9, 11))  # data pages, dictionary
+    return slice(begin, begin + thrift.get(about, 7))
 
 
 def pages(matrix: Matrix) -> Iterator[bytes | memoryview]:
@@ -70,23 +78,29 @@ def pages(matrix: Matrix) -> Iterator[bytes | memoryview]:
     n, dim = matrix.shape
     numbers = np.ascontiguousarray(matrix).data.cast("B")
     many = max(1, PAGE // (4 * dim))
-    row = b"\x02\x00" + (thrift.varint((dim - 1) << 1) + b"\x01" if dim > 1 else b"")  # runs: one 0, then ones
     for first in range(0, n, many):
         rows = min(many, n - first)
-        repetition, definition = row * rows, thrift.varint(rows * dim << 1) + b"\x01"
-        levels = b"".join(struct.pack("<I", len(part)) + part for part in (repetition, definition))
-        size = len(levels) + 4 * rows * dim
+        told = levels(rows, dim)
+        size = len(told) + 4 * rows * dim
         body = numbers[4 * dim * first : 4 * dim * (first + rows)]
         data_page = [(1, I32, rows * dim), (2, I32, PLAIN), (3, I32, RLE), (4, I32, RLE)]
         header = [
             (1, I32, DATA_PAGE),
             (2, I32, size),
             (3, I32, size),
-            (4, I32, checksum(levels, body)),
+            (4, I32, checksum(told, body)),
             (5, STRUCT, data_page),
         ]
-        yield thrift.struct(header) + levels
+        yield thrift.struct(header) + told
         yield body
+
+
+@lru_cache(maxsize=4)
+def levels(rows: int, dim: int) -> bytes:
+    """The levels of whole lists of `dim` numbers, in runs: repetition 0, 1, 1, ... for each list; definition all 1."""
+    row = b"\x02\x00" + (thrift.varint((dim - 1) << 1) + b"\x01" if dim > 1 else b"")
+    parts = row * rows, thrift.varint(rows * dim << 1) + b"\x01"
+    return b"".join(struct.pack("<I", len(part)) + part for part in parts)
 
 
 def checksum(*pieces: bytes | memoryview) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
-from storage import delta, releases, tables
+from storage import delta, promotion, releases, tables
 from storage.errors import NotFoundError
 from storage.paths import NAME, Paths
 from storage.places import AnyPath, place_of
@@ -54,11 +54,11 @@ class VectorStore:
         NotFoundError : there is no such space or version.
         """
         name, _, which = reference.partition("@")
-        if name not in self.spaces():
+        if not NAME.fullmatch(name) or not delta.is_table(self.root / name):
             known = ", ".join(self.spaces()) or "none yet; do: polyvec run"
             raise NotFoundError(f"Got space {name!r}, which is not in {self.root}. Spaces there: {known}.")
-        if not which:
-            which = PRODUCTION if name in (self.release() or {}) else "latest"
+        if not which:  # by its number: the releases need not be read again for it
+            return self.space(name).version((self.release() or {}).get(name, "latest"))
         return self.space(name).version(which)
 
     def release(self, name: str = PRODUCTION) -> Mapping[str, int] | None:
@@ -73,17 +73,14 @@ class VectorStore:
     def promote(
         self, number: int, *, name: str = PRODUCTION, expected: int | None = None, who: str | None = None, why: str = ""
     ) -> Move:
-        """Point a name at a release. expected: the release it must point at now.
+        """Point a name at a release. expected: the release it must point at now, 0 for none.
 
         Raises
         ------
         NotFoundError : there is no such release, or a version of it was taken out since.
         MovedError : the name points elsewhere than expected; nothing was moved.
         """
-        with releases.lock(self.paths):
-            for space, version in releases.read(self.paths).release(number).spaces.items():
-                self.space(space).version(version)
-            return releases.move(self.paths, number, name=name, expected=expected, who=who, why=why)
+        return promotion.move(self.paths, number, name=name, expected=expected, who=who, why=why)
 
     def rollback(
         self, *, name: str = PRODUCTION, expected: int | None = None, who: str | None = None, why: str = ""
@@ -92,10 +89,10 @@ class VectorStore:
 
         Raises
         ------
-        NotFoundError : there is none before.
+        NotFoundError : there is none before, or a version of it was taken out since.
         MovedError : the name points elsewhere than expected; nothing was moved.
         """
-        return releases.rollback(self.paths, name=name, expected=expected, who=who, why=why)
+        return promotion.rollback(self.paths, name=name, expected=expected, who=who, why=why)
 
     def metrics(self, version: Version) -> list[dict[str, Any]]:
         """What was measured of a version, oldest first."""
@@ -103,8 +100,11 @@ class VectorStore:
 
     def quarantine(self, version: Version) -> list[dict[str, Any]]:
         """The rows that a version left out and that still cannot be embedded: id, location, code, message, time."""
-        rows = tables.quarantined(self.paths, version.manifest.space)
-        return [row for row in rows if row["version"] <= version.number]
+        return [row for row in self.quarantined(version.manifest.space) if row["version"] <= version.number]
+
+    def quarantined(self, space: str) -> list[dict[str, Any]]:
+        """The rows of a space that cannot be embedded now; it need not have a version."""
+        return tables.quarantined(self.paths, space)
 
     def __repr__(self) -> str:
         return f"VectorStore({str(self.root)!r})"

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import socket
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
@@ -24,15 +22,14 @@ from embedders.base import Batch, Encoder
 from embedders.data import Rejected
 from embedders.errors import InputError
 from storage import delta, tables
-from storage.errors import BusyError, NotWritableError, QuarantinedError, ReplacedError
+from storage.errors import BusyError, QuarantinedError, ReplacedError, UnreachableError
 from storage.layout import write_parts
 from storage.manifest import Counts, Head, Manifest, Recipe, library_versions
-from storage.paths import Paths
-from storage.places import AnyPath, building, inside, put_folder, remove
+from storage.paths import MODEL, PARTS, Paths
+from storage.places import AnyPath, building, check_writable, inside, put_folder, remove
 from storage.reuse import NOTHING, Reuse, copies
+from storage.room import room
 from storage.space import Space, Version
-
-_MADE = re.compile(r"(?:[0-9a-f]+-)?v(?P<version>\d+)-.+")  # a folder of parts or of a model
 
 
 @dataclass(frozen=True)
@@ -120,6 +117,8 @@ class Writer:
                 machine=dict(encoder.mode), seconds=round(time.monotonic() - started, 3), run=self.run, created=datetime.now(UTC),
             )  # fmt: skip
             committed = delta.commit(self.space.folder, manifest, self.base)
+        except UnreachableError:  # it may stand, or come to stand, for all we can know; what it does not need, `gc` takes
+            raise
         except BaseException:
             if delta.committed(self.space.folder, number, self.run) is None:
                 remove(fresh)
@@ -181,37 +180,32 @@ def save_model(encoder: Encoder[Any], place: AnyPath) -> dict[str, str]:
     return digests
 
 
-def check_writable(root: AnyPath) -> None:
-    """Make the store's folder and try to write in it.
-
-    Raises
-    ------
-    NotWritableError : it cannot be made or written.
-    """
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        if isinstance(root, Path):
-            with tempfile.TemporaryFile(dir=root):
-                pass
-        else:
-            (root / "_cache" / "writable").write_bytes(b"")
-    except OSError as error:
-        raise NotWritableError(
-            f"Got the store path {str(root)!r}, which cannot be written ({error.strerror or error}). Name another folder under `store:`, or change its rights."
-        ) from error
-
-
 @contextmanager
-def writing(space: Space, run: str, *, wait: float, waiting: Callable[[str], None]) -> Iterator[Writer]:
+def writing(
+    space: Space, run: str, *, wait: float, waiting: Callable[[str], None], tidy: bool = True
+) -> Iterator[Writer]:
     """The right to write `space`, for one run at a time; a lock left by a dead process is free (the kernel drops it).
 
     wait : seconds to wait for another run; `waiting(message)` is called once when there is one.
+    tidy : clear away what a killed run left.
 
     Raises
     ------
     BusyError : another run still holds it after `wait` seconds; the message says who.
+    NotWritableError : the store cannot be written.
+    FullError : the disk is full.
     """
     check_writable(space.paths.root)
+    with room(space.paths.local), _locked(space, run, wait, waiting):
+        base = delta.newest(space.folder)
+        parent = space.latest()
+        if tidy:
+            _sweep(space, parent)
+        yield Writer(space.paths, space, run, parent, base)
+
+
+@contextmanager
+def _locked(space: Space, run: str, wait: float, waiting: Callable[[str], None]) -> Iterator[None]:
     path = space.paths.lock(space.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     holder = path.with_suffix(".json")
@@ -226,24 +220,32 @@ def writing(space: Space, run: str, *, wait: float, waiting: Callable[[str], Non
             raise BusyError(
                 f"Space {space.name!r} is still being written by {_who(holder)} after {wait:.0f} s. Wait for that run, or stop it."
             ) from None
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    told = json.dumps({"run": run, "pid": os.getpid(), "host": socket.gethostname(), "since": since})
     try:
-        holder.write_text(
-            json.dumps(
-                {
-                    "run": run,
-                    "pid": os.getpid(),
-                    "host": socket.gethostname(),
-                    "since": datetime.now(UTC).isoformat(timespec="seconds"),
-                }
-            )
-        )
-        base = delta.newest(space.folder)
-        parent = space.latest()
-        _sweep(space, parent)
-        yield Writer(space.paths, space, run, parent, base)
+        with suppress(OSError):  # on a full disk `gc` can work, though nobody can say who it is
+            holder.write_text(told)
+        yield
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+def written_by(space: Space) -> str | None:
+    """Who has the right to write a space on this machine; None when nobody has. Looks, and leaves no trace."""
+    path = space.paths.lock(space.name)
+    try:
+        import fcntl
+
+        with path.open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return None
+    except BlockingIOError:
+        return _who(path.with_suffix(".json"))
+    except ImportError:  # Windows has no such look: a killed run that left its name is taken for one that goes on
+        return _who(path.with_suffix(".json")) if path.with_suffix(".json").exists() else None
+    return None
 
 
 def _who(holder: Path) -> str:
@@ -262,13 +264,8 @@ def _sweep(space: Space, parent: Version | None) -> None:
     if not isinstance(space.folder, Path):
         return
     last = 0 if parent is None else parent.number
-    begun = [
-        path
-        for folder in (space.folder, space.paths.models(space.name))
-        if folder.is_dir()
-        for path in folder.iterdir()
-    ]
-    for path in begun:
-        found = _MADE.fullmatch(path.name)
-        if found and path.is_dir() and (int(found["version"]) > last or path.name.endswith(".tmp")):
-            remove(path)
+    for folder, made in ((space.folder, PARTS), (space.paths.models(space.name), MODEL)):
+        for path in folder.iterdir() if folder.is_dir() else ():
+            found = made.fullmatch(path.name)
+            if found and path.is_dir() and (int(found[1]) > last or path.name.endswith(".tmp")):
+                remove(path)

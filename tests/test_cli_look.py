@@ -13,8 +13,23 @@ import numpy as np
 import pytest
 
 from flows.pipeline import Pipeline
+from storage.errors import QuarantinedError
+from storage.promotion import commit
 from tests.flow_helpers import command_line
-from tests.helpers_store import AWKWARD, edit, process, run_steps, write_project
+from tests.helpers_incremental import BAD, embed, installed, write_pipeline, write_rows
+from tests.helpers_store import (
+    AWKWARD,
+    batch_of,
+    edit,
+    encoder_of,
+    given,
+    matrix_of,
+    process,
+    put,
+    rejected,
+    run_steps,
+    write_project,
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +51,10 @@ def store(project):
     return Pipeline.load(project / "polyvec.yaml").vectors
 
 
-COMMANDS = ["init", "plan", "run", "ls", "show", "files", "schema", "doctor", "search", "analogy"]
+COMMANDS = [
+    "init", "plan", "run", "ls", "show", "files", "log", "diff", "explain", "releases", "promote", "rollback", "verify", "gc",
+    "schema", "doctor", "search", "analogy", "export",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("args", [["--help"], ["-h"], []])
@@ -102,10 +120,35 @@ def test_ls(cli, store):
         "node2vec",
     )
     found = json.loads(cli("ls", "--json").out)
-    assert [(one["space"], one["versions"], one["latest"], one["rows"]) for one in found] == [
-        ("nodes", 2, 2, 16),
-        ("words", 1, 1, len(store.find("words"))),
+    assert [(one["space"], one["versions"], one["latest"], one["production"], one["rows"]) for one in found] == [
+        ("nodes", 2, 2, 2, 16),
+        ("words", 1, 1, 1, len(store.find("words"))),
     ]
+
+
+def test_production_stands_beside_the_latest(tmp_path, cli):
+    file = write_project(tmp_path)
+    store = Pipeline.load(file).vectors
+    for seed in (0, 1):
+        put(store, encoder_of(["a", "b"], matrix_of(2, seed=seed)))
+        put(store, encoder_of(["a"]), space="t")
+
+    def spaces():
+        rows = {row["space"]: (row["latest"], row["production"]) for row in cli("ls", at=tmp_path).table}
+        found = json.loads(cli("ls", "--json", at=tmp_path).out)
+        assert {one["space"]: (str(one["latest"]), str(one["production"] or "")) for one in found} == rows
+        return rows
+
+    assert spaces() == {"s": ("2", ""), "t": ("2", "")}
+    commit(store.paths, {"s": 1}, "r1")
+    assert spaces() == {"s": ("2", "1"), "t": ("2", "")}
+    assert cli("files", "s", at=tmp_path).out.splitlines() == store.find("s@1").files  # production's, not the latest
+    assert cli("files", "t", at=tmp_path).out.splitlines() == store.find("t@2").files
+    answer = cli("files", "t@production", at=tmp_path)
+    assert (
+        answer.code == 2
+        and "Got space 't', which is not in release 1 (production); it holds s. Say t@latest" in answer.err
+    )
 
 
 def test_ls_before_the_first_run(tmp_path, cli):
@@ -133,6 +176,36 @@ def test_show(cli, store):
     assert "nodes @ 2" in cli("show", "nodes@latest").out
 
 
+def test_show_names_the_releases_that_hold_a_version(tmp_path, cli):
+    store = Pipeline.load(write_project(tmp_path)).vectors
+    for _ in range(2):
+        put(store, encoder_of(["a"]))
+
+    def releases(reference):
+        found = re.search("^releases: +(.*)$", cli("show", reference, at=tmp_path).out, re.MULTILINE)
+        return found[1], json.loads(cli("show", reference, "--json", at=tmp_path).out)["releases"]
+
+    assert releases("s@1") == ("in none", [])
+    for run in "ab":
+        commit(store.paths, {"s": 1}, run)
+    store.promote(1, name="audit")
+    assert releases("s@1") == (
+        "2 (production), 1 (audit)",
+        [{"release": 2, "names": ["production"]}, {"release": 1, "names": ["audit"]}],
+    )
+    assert releases("s@2") == ("in none", [])
+
+
+def test_show_accounts_for_every_row(tmp_path, cli):
+    with installed(tmp_path / "site"):
+        write_pipeline(tmp_path, rows={"a": b"a", "b": b"b", "c": BAD})
+        embed(tmp_path / "polyvec.yaml")
+        write_rows(tmp_path / "rows", {"a": b"a", "b": b"b", "c": BAD, "d": b"d"})
+        embed(tmp_path / "polyvec.yaml")
+        assert "counts:      3 in = 2 embedded + 1 quarantined" in cli("show", "s@1", at=tmp_path).out
+        assert "counts:      4 in = 1 embedded + 2 reused + 1 quarantined" in cli("show", "s", at=tmp_path).out
+
+
 def test_show_json(cli, store):
     found = json.loads(cli("show", "words", "--json").out)
     assert found["manifest"] == store.find("words").manifest.model_dump(mode="json")
@@ -143,10 +216,64 @@ def test_show_json(cli, store):
 def test_show_quarantine(cli):
     answer = cli("show", "words", "--quarantine")
     [row] = answer.table
-    assert (row["id"], row["code"]) == ("text.txt:61", "not_utf8")
+    assert (row["id"], row["code"], row["since"]) == ("text.txt:61", "not_utf8", "@1")
     assert "0xff" in row["message"] and row["location"].endswith("text.txt:61")
     assert answer.out.endswith("1 rows in quarantine\n")
     assert cli("show", "nodes", "--quarantine").out.endswith("0 rows in quarantine\n")
+
+
+def last(answer):
+    assert answer.code == 0
+    return answer.out.splitlines()[-1]
+
+
+def ids(answer):
+    return [(row["id"], row["since"]) for row in answer.table]
+
+
+def test_the_quarantine_of_now_and_of_a_version(tmp_path, cli):
+    store = Pipeline.load(write_project(tmp_path)).vectors
+    put(store, given(batch_of("a", rejected=rejected(3))))
+    put(store, given(batch_of("ab", rejected=(*rejected(2), *rejected(1, "too_large")))))
+    with pytest.raises(QuarantinedError):  # nothing embeds any more, so that there is no version 3
+        put(store, given(batch_of("", rejected=(*rejected(1), *rejected(4)[3:]))))
+
+    def show(reference):
+        return cli("show", reference, "--quarantine", at=tmp_path)
+
+    assert ids(show("s")) == [("bad0", "@1"), ("bad0", "@2"), ("bad1", "@1"), ("bad3", "@3")]
+    assert last(show("s")) == "4 rows in quarantine; 1 of them came after s @ 2"
+    assert ids(show("s@2")) == [("bad0", "@1"), ("bad0", "@2"), ("bad1", "@1")]
+    assert last(show("s@2")) == "3 rows in quarantine"
+    assert ids(show("s@1")) == [("bad0", "@1"), ("bad1", "@1")]
+    gone = "1 more that s @ 1 left out are gone since: they embed by now, or their input changed"
+    assert last(show("s@1")) == f"2 rows in quarantine; {gone}"
+    commit(store.paths, {"s": 1}, "r")
+    assert last(show("s")) == f"4 rows in quarantine; {gone}; 2 of them came after s @ 1"  # without @V: production's
+    found = json.loads(cli("show", "s@1", "--quarantine", "--json", at=tmp_path).out)
+    assert [row["id"] for row in found["quarantine"]] == ["bad0", "bad1"]
+    assert len(json.loads(cli("show", "s", "--json", at=tmp_path).out)["quarantine"]) == 4
+
+
+def test_the_quarantine_of_a_space_without_a_version(tmp_path, cli):
+    store = Pipeline.load(write_project(tmp_path)).vectors
+    with pytest.raises(QuarantinedError):
+        put(store, given(batch_of("", rejected=rejected(2))), space="looks")
+    answer = cli("show", "looks", "--quarantine", at=tmp_path)
+    assert ids(answer) == [("bad0", "@1"), ("bad1", "@1")]
+    assert last(answer) == "2 rows in quarantine; no version yet"
+    found = json.loads(cli("show", "looks", "--quarantine", "--json", at=tmp_path).out)
+    assert (found["manifest"], found["releases"], [row["id"] for row in found["quarantine"]]) == (
+        None,
+        [],
+        ["bad0", "bad1"],
+    )
+    answer = cli("show", "looks", at=tmp_path)
+    assert (answer.code, answer.out) == (2, "")
+    assert "all of its rows were rejected. Do: polyvec show looks --quarantine" in answer.err
+    for wrong in ("wrods", "looks@1"):
+        answer = cli("show", wrong, "--quarantine", at=tmp_path)
+        assert answer.code == 2 and answer.err.startswith("error: Got space")
 
 
 @pytest.mark.parametrize("reference", ["nodes", "nodes@1", "words"])
@@ -243,7 +370,21 @@ def test_from_any_folder(cli, tmp_path, project):
 
 @pytest.mark.parametrize(
     "args",
-    [["ls"], ["plan"], ["run"], ["show", "x"], ["files", "x"], ["search", "x", "y"], ["analogy", "x", "a", "+", "b"]],
+    [
+        ["ls"],
+        ["plan"],
+        ["run"],
+        ["show", "x"],
+        ["files", "x"],
+        ["search", "x", "y"],
+        ["analogy", "x", "a", "+", "b"],
+        ["releases"],
+        ["promote", "1"],
+        ["rollback"],
+        ["verify"],
+        ["verify", "--sample", "9"],
+        ["gc"],
+    ],
 )
 def test_without_a_pipeline_file(cli, tmp_path, args):
     answer = cli(*args, at=tmp_path)
@@ -256,8 +397,6 @@ def test_without_a_pipeline_file(cli, tmp_path, args):
 
 
 def test_awkward_ids_survive_the_table_and_json(tmp_path, cli):
-    from tests.helpers_store import encoder_of, put
-
     write_project(tmp_path)
     store = Pipeline.load(tmp_path / "polyvec.yaml").vectors
     ids = [*AWKWARD, "[bold]markup[/bold]", ":smile:"]

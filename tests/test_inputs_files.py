@@ -3,6 +3,8 @@
 import hashlib
 import os
 import sqlite3
+import time
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -10,21 +12,36 @@ from pydantic import ValidationError
 from embedders.errors import InputError
 from storage import digests
 from storage.digests import DigestCache, file_digest
-from storage.inputs.specs import CorpusSpec, ImagesSpec, find_files
+from storage.inputs import files
+from storage.inputs.files import find_files
+from storage.inputs.specs import CorpusSpec, ImagesSpec
 
-SUFFIXES = ImagesSpec.suffixes
+HOUR = 3600 * 10**9
 
 
 def touch(base, *names):
+    """Files that hold their names and were written an hour ago: digests of younger ones are not kept."""
     for name in names:
         path = base / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(name.encode())
+        written(path, time.time_ns() - HOUR)
+
+
+def written(path, when):
+    os.utime(path, ns=(when, when))
+
+
+def link(path, target):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.symlink_to(target)
+    except OSError:
+        pytest.skip("this file system takes no links")
 
 
 def found(pattern, base, suffixes=(".png", ".jpg")):
-    root, files = find_files(pattern, base, suffixes)
-    return [path.relative_to(root).as_posix() for path in files]
+    return list(find_files(pattern, base, suffixes))
 
 
 # ---- find_files
@@ -45,6 +62,57 @@ def test_globs(tmp_path):
     assert found("*/b.png", tmp_path) == ["p/b.png"]
     assert found("../p/*.jpg", tmp_path / "p") == ["a.jpg"]
     assert found(str(tmp_path / "p" / "*.jpg"), tmp_path / "elsewhere") == ["a.jpg"]
+    assert found("p/**", tmp_path) == ["a.jpg", "b.png", "sub/c.png", "x1.png", "x2.png"]
+    assert found("**/sub/**", tmp_path) == found("**/**/c.*", tmp_path) == ["p/sub/c.png"]
+    assert found("p/s*b/c.png", tmp_path) == ["sub/c.png"]
+    assert found("p/s*b/../b.png", tmp_path) == ["sub/../b.png"]
+
+
+def test_globs_find_hidden_files_only_when_they_say_so(tmp_path):
+    touch(tmp_path / "p", ".a.png", ".git/b.png", "sub/.c.png", "sub/d.png")
+    assert found("p/.*", tmp_path) == [".a.png"]
+    assert found("p/**/.*", tmp_path) == [".a.png", "sub/.c.png"]
+    assert found("p/**/.git/*", tmp_path) == found("p/.*/*", tmp_path) == [".git/b.png"]
+    assert found("p/.git", tmp_path) == found("p/.git/*", tmp_path) == ["b.png"]
+
+
+def test_what_is_no_file_is_left_out(tmp_path):
+    touch(tmp_path, "p/a.png", "p/folder.png/b.txt")
+    link(tmp_path / "p/dead.png", "nowhere")
+    link(tmp_path / "p/itself.png", "itself.png")
+    link(tmp_path / "p/beyond.png", "a.png/further")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "p/pipe.png")  # reading it would wait for ever
+    for pattern in ("p", "p/*.png", "p/**/*.png", "p/**"):
+        assert [name for name in found(pattern, tmp_path) if name.endswith("png")] == ["a.png"]
+
+
+def test_links(tmp_path):
+    """Links to files are files. Links to folders: globs follow them, a folder does not."""
+    touch(tmp_path, "far/a.png", "far/b.png")
+    link(tmp_path / "p/a.png", "../far/a.png")
+    link(tmp_path / "p/linked", "../far")
+    assert found("p", tmp_path) == ["a.png"]
+    assert found("p/**/*.png", tmp_path) == ["a.png", "linked/a.png", "linked/b.png"]
+    assert found("p/*/b.png", tmp_path) == found("p/l*/b*", tmp_path) == ["linked/b.png"]
+    assert found("p/linked", tmp_path) == ["a.png", "b.png"]
+    assert find_files("p", tmp_path, (".png",))["a.png"].size == len("far/a.png")
+
+
+def test_a_circle_of_links_is_gone_round_once(tmp_path):
+    touch(tmp_path, "all/p/a.png", "all/q/b.png")
+    for place, target in {"p/up": "..", "p/self": ".", "p/q": "../q", "q/p": "../p"}.items():
+        link(tmp_path / "all" / place, target)
+    assert found("all/p", tmp_path) == ["a.png"]
+    assert found("all/p/**/*.png", tmp_path) == ["a.png", "q/b.png", "up/q/b.png"]
+    assert found("all/**/a.png", tmp_path) == ["p/a.png", "q/p/a.png"]
+
+
+@pytest.mark.parametrize("pattern", [".", "p", "p/*", "p/a.png"])
+def test_a_relative_base(tmp_path, monkeypatch, pattern):
+    touch(tmp_path, "p/a.png")
+    monkeypatch.chdir(tmp_path)
+    assert [file.path for file in find_files(pattern, Path(), (".png",)).values()] == [str(tmp_path / "p/a.png")]
 
 
 def test_one_file_of_any_ending(tmp_path):
@@ -75,6 +143,20 @@ def test_nothing_there(tmp_path, pattern):
     touch(tmp_path, "p/a.png", "texts/a.txt", "empty/.hidden.png")
     with pytest.raises(InputError, match=r"Got path .*Mend the path"):
         find_files(pattern, tmp_path, (".png",))
+
+
+def test_a_file_that_cannot_be_looked_at(tmp_path, monkeypatch):
+    touch(tmp_path, "p/a.png", "p/b.png")
+    real = os.stat
+
+    def stat(path, **options):
+        if str(path).endswith("b.png"):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path, **options)
+
+    monkeypatch.setattr(files.os, "stat", stat)
+    with pytest.raises(InputError, match=r"b\.png'.*cannot be read .Permission denied"):
+        find_files("p", tmp_path, (".png",))
 
 
 def test_a_file_name_that_is_not_utf8(tmp_path):
@@ -109,7 +191,13 @@ def test_what_pictures_are_called(tmp_path, option, ids):
     data = images(tmp_path, "p", **option)
     assert list(data.ids) == ids
     assert [path.name for path in data.files] == ["a.png", "é ü.jpg"]
+    assert all(isinstance(path, Path) and path.is_absolute() for path in data.files)
     assert list(data.digests) == [hashlib.sha256(path.read_bytes()).hexdigest() for path in data.files]
+
+
+def test_the_stem_of_odd_names(tmp_path):
+    touch(tmp_path, "p/a.b.png", "p/none", "p/two..png")
+    assert list(images(tmp_path, "p/*", id="stem").ids) == ["a.b", "none", "two."]
 
 
 @pytest.mark.parametrize(("option", "names"), [("stem", ("p/a.jpg", "p/a.png")), ("name", ("p/a.png", "p/sub/a.png"))])
@@ -195,6 +283,52 @@ def test_unchanged_files_are_not_read_again(tmp_path, read_files, folder):
     paths[0].write_bytes(b"longer")
     assert DigestCache(cache).digests(paths) == [hashlib.sha256(b"longer").hexdigest(), expected[1]]
     assert read_files == ["a"]
+
+
+def test_a_file_that_was_just_written_is_not_trusted(tmp_path, read_files):
+    """Clocks of file systems are coarse: what is written after the digest may bear the same time and size."""
+    touch(tmp_path, "a", "old", "ahead", "store/x")
+    paths = [tmp_path / name for name in ("a", "old", "ahead")]
+    cache = DigestCache(tmp_path / "store" / "_cache")
+    when = time.time_ns()
+    written(paths[0], when)
+    written(paths[2], when + HOUR)  # by another machine's clock
+    cache.digests(paths)
+    paths[0].write_bytes(b"b")
+    written(paths[0], when)  # within the same tick
+    read_files.clear()
+    assert cache.digests(paths)[0] == hashlib.sha256(b"b").hexdigest()
+    assert sorted(read_files) == ["a", "ahead"]
+    written(paths[0], when - 3 * 10**9)
+    cache.digests(paths)
+    read_files.clear()
+    cache.digests(paths)
+    assert read_files == ["ahead"]
+
+
+def test_one_file_of_many_is_looked_up_alone(tmp_path, read_files):
+    names = [f"{name}{i}" for name in ("a", "é", "z", "😀") for i in range(3)]
+    touch(tmp_path, *names, "store/x")
+    cache = DigestCache(tmp_path / "store" / "_cache")
+    first = dict(zip(names, cache.digests([tmp_path / name for name in names]), strict=True))
+    read_files.clear()
+    for name in names:  # first and last in the order of SQLite as in ours
+        assert cache.digests([tmp_path / name]) == [first[name]]
+    some = names[7:1:-1]
+    assert cache.digests([tmp_path / name for name in some]) == [first[name] for name in some]
+    assert read_files == []
+
+
+def test_a_scan_looks_at_a_file_once_and_makes_no_paths(tmp_path, monkeypatch):
+    touch(tmp_path, *(f"p/{i:03d}.png" for i in range(50)), "store/x")
+    spec, cache = ImagesSpec(kind="images", path="p"), DigestCache(tmp_path / "store" / "_cache")
+    first = spec.scan(tmp_path, cache)
+    real, looks = os.stat, []
+    monkeypatch.setattr(os, "stat", lambda path, **options: looks.append(str(path)) or real(path, **options))
+    monkeypatch.setattr(digests, "file_digest", None)  # reading a file again would fail
+    again = spec.scan(tmp_path, cache)
+    assert again == first and "files" not in vars(again)
+    assert sorted(path for path in looks if path.endswith(".png")) == [str(path) for path in first.files]
 
 
 def test_planning_makes_no_store(tmp_path):

@@ -1,9 +1,14 @@
-"""Parts as they are written, and vectors read straight from their pages: the same numbers as pyarrow's, or none."""
+"""Parts as they are written and read: the rows that were written, or an error, whatever bit is flipped."""
 
 from __future__ import annotations
 
+import itertools
+import os
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +18,7 @@ import pytest
 import xxhash
 
 from embedders.base import Batch, Vectors
-from storage import layout, pages, thrift
+from storage import layout, pages, seal, splice, thrift
 from storage.errors import DamagedError
 from tests.helpers_store import matrix_of
 
@@ -41,19 +46,12 @@ def with_vectors(table: pa.Table, column: pa.Array) -> pa.Table:
     return table.set_column(1, field, column)
 
 
-def from_pages(path: Path, out: np.ndarray) -> bool:
+def from_pages(path: Path, out: np.ndarray, change: int = 0, shrink: int = 0) -> bool:
+    """Read the chunk of the vectors; from `change` bytes further on, up to `shrink` bytes before its end."""
+    chunk = pq.read_metadata(path).row_group(0).column(1)
+    begin, end = chunk.data_page_offset, chunk.data_page_offset + chunk.total_compressed_size
     with path.open("rb", buffering=0) as file:
-        return pages.fill_from_pages(file, pq.read_metadata(path), 1, out)
-
-
-@pytest.fixture
-def only_pages(monkeypatch):
-    """Reading by pyarrow fails, so that what is read comes from the pages."""
-
-    def read(*_args, **_more):
-        raise AssertionError("read by pyarrow")
-
-    monkeypatch.setattr(pq.ParquetFile, "read", read)
+        return pages.fill_from_pages(file, begin + change, end - shrink, out)
 
 
 @pytest.mark.parametrize(
@@ -76,17 +74,13 @@ def test_our_parts_are_read_from_their_pages(tmp_path, monkeypatch, n, dim, rows
     assert found.tobytes() == arrow.to_numpy().tobytes() == matrix.tobytes()
 
 
-@pytest.mark.usefixtures("only_pages")
-@pytest.mark.parametrize("more", [{"row_group_size": 7}, {"data_page_size": 100, "write_batch_size": 3}])
-def test_plain_files_of_others_are_read_from_their_pages(tmp_path, more):
-    matrix, path = matrix_of(100, 5), tmp_path / "part.parquet"
-    pq.write_table(table_of(matrix), path, **PLAIN, **more)
-    assert np.array_equal(layout.read_matrix([path], [100], 5), matrix)
-
-
 @pytest.mark.parametrize(
     "options",
     [
+        {},
+        {"row_group_size": 7},
+        {"data_page_size": 100, "write_batch_size": 3},
+        {"write_page_checksum": True, "write_statistics": True},
         {"compression": "snappy"},
         {"compression": {LEAF: "zstd"}},
         {"use_dictionary": True},
@@ -97,19 +91,15 @@ def test_plain_files_of_others_are_read_from_their_pages(tmp_path, more):
     ],
     ids=str,
 )
-def test_other_encodings_are_left_to_pyarrow(tmp_path, options):
-    matrix, path = matrix_of(100, 5), tmp_path / "part.parquet"
-    pq.write_table(table_of(matrix), path, **(PLAIN | options))
-    assert not from_pages(path, np.empty((100, 5), np.float32))
+def test_files_of_others_are_left_to_pyarrow(tmp_path, monkeypatch, options):
+    """They have no seal, and a bit that is flipped there is pyarrow's to find."""
+    table, path = table_of(matrix_of(100, 5)), tmp_path / "part.parquet"
+    pq.write_table(table, path, **(PLAIN | options))
+    monkeypatch.setattr(layout, "fill_from_pages", None)
     found = layout.read_matrix([path], [100], 5)
-    assert np.array_equal(found, matrix) and not found.flags.writeable
-
-
-@pytest.mark.parametrize("options", [{}, {"write_page_checksum": True}], ids=str)
-def test_page_checksums_and_statistics_do_not_stand_in_the_way(tmp_path, only_pages, options):
-    matrix, path = matrix_of(100, 5), tmp_path / "part.parquet"
-    pq.write_table(table_of(matrix), path, **PLAIN, **options, write_statistics=True)
-    assert np.array_equal(layout.read_matrix([path], [100], 5), matrix)
+    assert np.array_equal(found, matrix_of(100, 5)) and not found.flags.writeable
+    assert layout.read_table([path], [100], layout.COLUMNS).equals(table)
+    assert layout.read_table([path], [100], ["origin", "id"]).equals(table.select(["origin", "id"]))
 
 
 def test_fixed_size_lists_of_others(tmp_path):
@@ -130,7 +120,6 @@ def test_nullable_elements_and_other_numbers_are_refused(tmp_path, element, valu
     vectors = pa.array([[1.0, 2.0], [element, 3.0]], pa.list_(pa.field("element", value)))
     path = tmp_path / "part.parquet"
     pq.write_table(with_vectors(table_of(matrix_of(2, 2)), vectors), path, **PLAIN)
-    assert not from_pages(path, np.empty((2, 2), np.float32))
     with pytest.raises(DamagedError, match=r"part\.parquet"):
         layout.read_matrix([path], [2], 2)
 
@@ -145,7 +134,6 @@ def test_ragged_lists_are_refused(tmp_path, lengths, options):
     pq.write_table(with_vectors(table_of(matrix_of(n, 1)), vectors), path, **(PLAIN | options))
     for width in {dim, 4}:
         if set(lengths) != {width}:
-            assert not from_pages(path, np.empty((n, width), np.float32))
             with pytest.raises(DamagedError, match=rf"part\.parquet.*{n} of {width}"):
                 layout.read_matrix([path], [n], width)
 
@@ -156,92 +144,135 @@ def test_another_shape_of_the_same_size_is_refused(tmp_path, rows, dim):
     assert not from_pages(paths[0], np.empty((rows, dim), np.float32))
     with pytest.raises(DamagedError, match=r"part-00000\.parquet"):
         layout.read_matrix(paths, [rows], dim)
-    with pytest.raises(DamagedError, match=rf"4 vectors of 6 to 6 numbers; expected 4 of {dim}"):
+    with pytest.raises(DamagedError, match=rf"4 vectors of 6 numbers; expected 4 of {dim}"):
         layout.read_matrix(paths, counts, dim)
 
 
-def test_any_flipped_bit_of_the_vectors_is_told_or_harms_one_value(tmp_path):
-    """All bits of the chunk: headers, levels and values of its pages."""
-    matrix, path = matrix_of(24, 3), tmp_path / "part.parquet"
-    pq.write_table(table_of(matrix), path, **PLAIN, data_page_size=100, write_batch_size=4, write_statistics=False)
-    chunk, content = pq.read_metadata(path).row_group(0).column(1), path.read_bytes()
-    told = harmless = harmed = 0
-    for place in range(chunk.data_page_offset, chunk.data_page_offset + chunk.total_compressed_size):
-        for bit in range(8):
-            flipped = bytearray(content)
-            flipped[place] ^= 1 << bit
-            path.write_bytes(flipped)
-            out = np.zeros_like(matrix)
-            if from_pages(path, out):
-                different = int((out.view(np.uint32) != matrix.view(np.uint32)).sum())
-                assert different <= 1
-                harmed, harmless = harmed + different, harmless + (not different)
-            else:
-                told += 1
-    assert harmed == 8 * matrix.nbytes
-    assert told > 5 * harmless
+def part_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, pa.Table]:
+    """A part of several pages, with digests, nulls and two origins."""
+    monkeypatch.setattr(splice, "PAGE", 100)
+    n = 24
+    digests = [f"{7919 * i:016x}" if i % 5 else None for i in range(n)]
+    origin = ["embedded" if i % 3 else "isolated" for i in range(n)]
+    vectors = Vectors("node", [f"n{i}" for i in range(n)], matrix_of(n, 3))
+    table = layout.batch_table(Batch(vectors, digests=digests, origin=origin))
+    layout.write_part(table, folder / "part.parquet", "part.parquet", {"dim": 3, "space": "s"})
+    return folder / "part.parquet", table
+
+
+def reads(path: Path, table: pa.Table) -> dict[str, Callable[[], bool]]:
+    """Each way to read a part, and whether it gives the table's rows."""
+    rows, dim = table.num_rows, len(table["vector"][0])
+    numbers = table["vector"].combine_chunks().flatten().to_numpy()
+
+    def batches() -> bool:
+        found = list(layout.read_batches([path], [rows], ["id", "vector"], 7))
+        return pa.Table.from_batches(found, table.select(["id", "vector"]).schema).equals(table.select(["id", "vector"]))
+
+    return {
+        "ids": lambda: layout.read_table([path], [rows], ["id"]).equals(table.select(["id"])),
+        "matrix": lambda: layout.read_matrix([path], [rows], dim).tobytes() == numbers.tobytes(),
+        "table": lambda: layout.read_table([path], [rows], layout.COLUMNS).equals(table),
+        "batches": batches,
+    }
+
+
+def flip_and_read(path: Path, table: pa.Table, flips: Iterable[tuple[int, int]]) -> Counter[str]:
+    """Flip one bit after the other, (byte, bit); every read is right, or a DamagedError that names the part."""
+    content, counts = path.read_bytes(), Counter()
+    for place, bit in flips:
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << bit
+        path.write_bytes(flipped)
+        for name, read in reads(path, table).items():
+            try:
+                assert read(), (name, place, bit)
+                counts["harmless"] += 1
+            except DamagedError as error:
+                assert str(path) in str(error) and "Restore" in str(error)
+                counts["told"] += 1
+    path.write_bytes(content)
+    assert all(read() for read in reads(path, table).values())
+    return counts
+
+
+def test_any_flipped_bit_is_told_or_harmless(tmp_path, monkeypatch):
+    """Ids, digests, origins, vectors, their headers and levels, the footer with statistics and offsets: bits at random."""
+    path, table = part_of(tmp_path, monkeypatch)
+    rng = np.random.default_rng(int.from_bytes(os.urandom(4), "big"))
+    bits = rng.choice(8 * path.stat().st_size, 800, replace=False)
+    counts = flip_and_read(path, table, ((int(bit) // 8, int(bit) % 8) for bit in bits))
+    assert counts["told"] > 800
+
+
+@pytest.mark.slow
+def test_every_flipped_bit_is_told_or_harmless(tmp_path, monkeypatch):
+    """All bits of a part; those that are read by a way of reading are told, but for the name of the seal."""
+    path, table = part_of(tmp_path, monkeypatch)
+    size = path.stat().st_size
+    counts = flip_and_read(path, table, itertools.product(range(size), range(8)))
+    assert counts["told"] > 8 * size
+
+
+def test_flips_that_pyarrow_does_not_tell(tmp_path, monkeypatch):
+    """Of a page's kind, so that the page is passed over, and of the codec, where pyarrow ends the process."""
+    path, table = part_of(tmp_path, monkeypatch)
+    content = path.read_bytes()
+    metadata = pq.read_metadata(path)
+    kinds = [metadata.row_group(0).column(column).data_page_offset + 1 for column in range(4)]
+    footer = range(len(content) - 8 - int.from_bytes(content[-8:-4], "little"), len(content))
+    flips = [(place, bit) for place in kinds for bit in range(8)] + [(place, 6) for place in footer]
+    assert flip_and_read(path, table, flips)["told"] > 3 * len(footer)
+
+
+@pytest.mark.parametrize("many", [2, 5, 40])
+def test_several_damaged_bytes_are_told_or_harmless(tmp_path, monkeypatch, many):
+    path, table = part_of(tmp_path, monkeypatch)
+    rng = np.random.default_rng(int.from_bytes(os.urandom(4), "big"))
+    content = path.read_bytes()
+    for _ in range(30):
+        damaged = np.frombuffer(content, np.uint8).copy()
+        damaged[rng.choice(len(content), many, replace=False)] ^= rng.integers(1, 256, many).astype(np.uint8)
+        path.write_bytes(damaged.tobytes())
+        for name, read in reads(path, table).items():
+            with suppress(DamagedError):
+                assert read(), name
+
+
+def test_the_seal_is_that_of_the_file(tmp_path, monkeypatch):
+    """A footer of another part with the same columns and offsets is told by the columns' digests."""
+    path, table = part_of(tmp_path, monkeypatch)
+    content = path.read_bytes()
+    assert pq.read_metadata(path).metadata[b"polyvec"] == b'{"dim": 3, "space": "s"}'
+    assert len(seal.open_seal(content)) == 3
+    chunk = pq.read_metadata(path).row_group(0).column(0)
+    other = bytearray(content)
+    begin, end = chunk.data_page_offset, chunk.data_page_offset + chunk.total_compressed_size
+    other[begin:end] = other[begin:end][::-1]
+    path.write_bytes(other)
+    with pytest.raises(DamagedError, match="damaged in its column 'id'"):
+        reads(path, table)["ids"]()
+    assert reads(path, table)["matrix"]()
+    without = pq.read_metadata(path).metadata
+    assert set(without) == {b"polyvec", b"polyvec.seal"}
+
+
+def test_a_footer_longer_than_the_tail_that_is_read_first(tmp_path):
+    table = table_of(matrix_of(40, 5))
+    path = tmp_path / "part.parquet"
+    layout.write_part(table, path, "part.parquet", {"dim": 5, "text": "é" * 3 * seal.TAIL})
+    assert flip_and_read(path, table, [(path.stat().st_size - 9, 0), (path.stat().st_size - 300_000, 3)])["told"] == 8
 
 
 def test_pages_that_begin_or_end_elsewhere_are_refused(tmp_path, monkeypatch):
-    """A footer whose offset or size is off by some bytes, without one that pyarrow would refuse before."""
-    matrix, path = matrix_of(30, 4), tmp_path / "part.parquet"
-    pq.write_table(table_of(matrix), path, **PLAIN, row_group_size=10)
-    real = pq.read_metadata(path)
-
-    class Chunk:
-        def __init__(self, chunk, **other):
-            self.chunk, self.other = chunk, other
-
-        def __getattr__(self, name):
-            return self.other.get(name, getattr(self.chunk, name))
-
-    class Group:
-        def __init__(self, number, **other):
-            self.group, self.other = real.row_group(number), other
-            self.num_rows = self.group.num_rows
-
-        def column(self, place):
-            return Chunk(self.group.column(place), **self.other)
-
-    class Meta:
-        schema, num_rows, num_row_groups = real.schema, real.num_rows, real.num_row_groups
-
-        def __init__(self, **other):
-            self.other = other
-
-        def row_group(self, number):
-            return Group(number, **(self.other if number == 1 else {}))
-
-    chunk, out = real.row_group(1).column(1), np.empty((30, 4), np.float32)
-    with path.open("rb", buffering=0) as file:
-        assert pages.fill_from_pages(file, Meta(), 1, out) and np.array_equal(out, matrix)
-        for change in (-1, 1, 8, -8, 200, -200, 10**6):
-            for name in ("data_page_offset", "total_compressed_size", "num_values"):
-                value = max(0, getattr(chunk, name) + change)
-                assert not pages.fill_from_pages(file, Meta(**{name: value}), 1, out), (name, change)
-
-
-def test_levels_are_told_by_their_meaning():
-    """RLE and bit-packed runs in any mixture (Encodings.md), here of 16 values."""
-
-    def levels(repetition: bytes, definition: bytes = b"\x20\x01") -> bytes:
-        return len(repetition).to_bytes(4, "little") + repetition + len(definition).to_bytes(4, "little") + definition
-
-    ones = bytes([0x05, 0b11111110, 0b11111110])  # two packed groups: 0, then seven 1, twice
-    runs = bytes([0x02, 0, 0x0E, 1, 0x02, 0, 0x0E, 1])
-    for good in (ones, runs, runs[:4] + b"\x03\xfe", b"\x03\xfe" + runs[:4]):
-        assert pages.equal_lists(levels(good), 16, 8)
-        assert not pages.equal_lists(levels(good), 16, 4)
-        assert not pages.equal_lists(levels(good), 16, 16)
-        assert not pages.equal_lists(levels(good), 16, 5)
-        assert not pages.equal_lists(levels(good, b"\x20\x00"), 16, 8)  # empty lists
-        assert not pages.equal_lists(levels(good, b"\x1e\x01\x02\x00"), 16, 8)  # the last one empty
-        assert not pages.equal_lists(levels(good, b"\x20\x02"), 16, 8)
-        assert not pages.equal_lists(levels(good) + b"\x00", 16, 8)
-        for cut in range(len(levels(good))):
-            assert not pages.equal_lists(levels(good)[:cut], 16, 8)
-    for bad in (b"\x05\xfe\x7e", b"\x05\xff\xfe", b"\x00\x00", b"\x01", b"\xff" * 40, runs + b"\x02\x00"):
-        assert not pages.equal_lists(levels(bad), 16, 8)
+    path, table = part_of(tmp_path, monkeypatch)
+    out = np.empty((24, 3), np.float32)
+    assert from_pages(path, out)
+    assert np.array_equal(out.reshape(-1), table["vector"].combine_chunks().flatten().to_numpy())
+    for change, shrink in itertools.product((-1, 0, 1, 30, 124), (-1, 0, 1, 8, 124, 10**6)):
+        assert from_pages(path, out, change, shrink) == (change == shrink == 0), (change, shrink)
+    for shape in ((23, 3), (25, 3), (24, 2), (24, 4), (36, 2), (12, 6), (72, 1), (1, 72)):
+        assert not from_pages(path, np.empty(shape, np.float32)), shape
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00", b"\x15", b"\x15\x00", b"\xff" * 300, b"\x1c" * 300, b"\x19\x00"])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from deltalake import write_deltalake
 from storage import layout, writer
 from storage.errors import BusyError
 from storage.store import VectorStore
+from storage.verify import verify
 from storage.writer import Source, Writer, writing
 from tests.helpers_store import encoder_of, matrix_of, put
 
@@ -205,103 +207,87 @@ def test_nothing_of_another_space_is_swept(store):
     assert store.find("s.x@2").encoder().ids == ["a"]
 
 
-LOOP = """
-import sys, time
-from tests.helpers_store import encoder_of, given, batch_of, rejected, put
-from storage import layout, tables
+COMMITS = """
+import sys
+import numpy as np
+from storage import promotion, tables
 from storage.store import VectorStore
-layout.ROWS_PER_FILE = 100
-store = VectorStore(sys.argv[1])
-while True:
-    version = put(store, given(batch_of([f"n{i}" for i in range(500)]), batch_of("", rejected=rejected(3))))
-    tables.record_metrics(store.paths, "s", version.number, "e", "f", [("m", 1.0, None, None)], {})
-    print(version.number, flush=True)
+from storage.writer import Source, writing
+from tests.helpers_store import batch_of, given, rejected
+
+store, me, many = VectorStore(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+print("ready", flush=True)
+sys.stdin.readline()
+for turn in range(many):
+    made = {}
+    for name in ("shared", me):
+        ids, bad = [f"{me}-{turn}-{i}" for i in range(5)], rejected(2, code=me)
+        encoder = given(batch_of(ids, seed=turn, rejected=bad))
+        with writing(store.space(name), f"{me}-{turn}", wait=300, waiting=lambda _: None) as writer:
+            version = writer.commit(Source("d", me, 7, {}), encoder, encoder.encode(None), {}, 0.0)
+        tables.record_metrics(store.paths, name, version.number, me, "f", [("turn", turn, None, None)], {})
+        made[name] = version.number
+    release = promotion.commit(store.paths, made, f"{me}-{turn}")
+    print(made["shared"], made[me], release.number, flush=True)
 """
 
 
-def kill_in_the_loop(store: VectorStore, rng: np.random.Generator) -> list[int]:
-    """Run the commit loop in a process and kill it at a random moment after its first commit; the versions it told."""
-    root = Path(__file__).resolve().parents[1]
-    with subprocess.Popen(
-        [sys.executable, "-c", LOOP, str(store.root)], cwd=root, stdout=subprocess.PIPE, text=True
-    ) as process:
-        first = process.stdout.readline()
-        time.sleep(rng.uniform(0, 0.15))
-        os.kill(process.pid, signal.SIGKILL)
-        told = [int(line) for line in [first, *process.stdout.read().splitlines()]]
-    assert process.returncode == -signal.SIGKILL
+def commit_at_once(store: VectorStore, names: list[str], many: int) -> dict[str, list[list[int]]]:
+    """Processes that commit to a shared space, to one of their own and to the releases; the numbers each was given."""
+    root, pipe = Path(__file__).resolve().parents[1], subprocess.PIPE
+    command = [sys.executable, "-c", COMMITS, str(store.root)]
+    with ExitStack() as stack:
+        processes = {
+            name: stack.enter_context(
+                subprocess.Popen([*command, name, str(many)], cwd=root, stdin=pipe, stdout=pipe, text=True)
+            )
+            for name in names
+        }
+        for process in processes.values():
+            assert process.stdout.readline() == "ready\n"
+        for process in processes.values():
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        told = {}
+        for name, process in processes.items():
+            told[name] = [[int(field) for field in line.split()] for line in process.stdout]
+            assert process.wait() == 0
     return told
 
 
-def check_after_the_kill(store: VectorStore, told: list[int]) -> None:
-    versions = store.space("s").versions()
-    assert max(told) <= len(versions) <= max(told) + 1  # the last may be committed and not yet told
-    assert [v.number for v in versions] == list(range(1, len(versions) + 1))
-    latest = VectorStore(store.root).find("s")
-    assert latest.ids.tolist() == [f"n{i}" for i in range(500)]
-    assert np.array_equal(latest.matrix, matrix_of(500))
-    assert len(store.quarantine(latest)) == latest.manifest.counts.quarantined == 3
-    assert all(len(store.metrics(versions[number - 1])) == 1 for number in told)
-    latest.encoder()
-    again = put(store, encoder_of("a"))
-    assert (again.number, again.ids.tolist()) == (len(versions) + 1, ["a"])
-    assert not leftovers(store)
-
-
-def test_kill_in_the_middle_of_commits(store):
-    rng = np.random.default_rng(int.from_bytes(os.urandom(4), "big"))
-    for _ in range(10):
-        check_after_the_kill(store, kill_in_the_loop(store, rng))
-
-
-@pytest.mark.slow
-def test_kill_in_the_middle_of_commits_many_times(store):
-    rng = np.random.default_rng(int.from_bytes(os.urandom(4), "big"))
-    for _ in range(25):
-        check_after_the_kill(store, kill_in_the_loop(store, rng))
-
-
-STEPS = ("write_parts", "save_model", "commit", "committed")
-
-
-@pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("before", [0, 1])
-def test_a_death_at_each_step_of_a_commit(store, step, before):
-    """Not at random: the process ends without a word (os._exit) right after the named step."""
-    for _ in range(before):
-        put(store, encoder_of("ab"))
-    script = f"""
-import os, sys
-from storage import delta, layout, writer
-from storage.store import VectorStore
-from tests.helpers_store import encoder_of, put
-def dying(function):
-    def call(*args, **more):
-        function(*args, **more)
-        os._exit(9)
-    return call
-def dead(*args, **more):
-    os._exit(9)
-step = {step!r}
-if step == "commit":
-    delta.commit = dead
-elif step == "committed":
-    delta.commit = dying(delta.commit)
-else:
-    setattr(writer, step, dying(getattr(writer, step)))
-put(VectorStore(sys.argv[1]), encoder_of("xyz"))
-"""
-    root = Path(__file__).resolve().parents[1]
-    done = subprocess.run([sys.executable, "-c", script, str(store.root)], cwd=root, capture_output=True, text=True)
-    assert done.returncode == 9, done.stderr
-    made = before + (step == "committed")
-    assert [v.number for v in store.space("s").versions()] == list(range(1, made + 1))
-    assert bool(leftovers(store)) == (step != "committed")
-    again = put(store, encoder_of("c"))
-    assert (again.number, again.ids.tolist()) == (made + 1, ["c"])
-    assert not leftovers(store)
-    if step == "committed":
-        assert store.find(f"s@{made}").ids.tolist() == ["x", "y", "z"]
+@pytest.mark.parametrize("many", [2, pytest.param(15, marks=pytest.mark.slow)])
+def test_four_processes_commit_at_once(store, many):
+    """To one space, to spaces of their own, to metrics, quarantine and releases: all is there, nothing twice."""
+    names = ["a", "b", "c", "d"]
+    told = commit_at_once(store, names, many)
+    assert all(len(lines) == many for lines in told.values())
+    shared = {numbers[0]: (name, turn) for name in names for turn, numbers in enumerate(told[name])}
+    assert sorted(shared) == list(range(1, 4 * many + 1))
+    for space in ["shared", *names]:
+        versions = store.space(space).versions()
+        assert [v.number for v in versions] == list(range(1, (4 * many if space == "shared" else many) + 1))
+        for version in versions:
+            name, turn = shared[version.number] if space == "shared" else (space, version.number - 1)
+            assert version.manifest.run == f"{name}-{turn}"
+            assert version.ids.tolist() == [f"{name}-{turn}-{i}" for i in range(5)]
+            assert np.array_equal(version.matrix, matrix_of(5, seed=turn))
+            assert [(row["evaluation"], row["value"]) for row in store.metrics(version)] == [(name, turn)]
+            assert list(verify(version)) == []
+        last = shared[4 * many][0] if space == "shared" else space
+        assert [row["code"] for row in store.quarantine(version)] == [last, last]
+        assert not leftovers(store, space)
+    assert sorted(numbers[2] for lines in told.values() for numbers in lines) == list(range(1, 4 * many + 1))
+    for release in store.releases():
+        name, _, turn = release.run.partition("-")
+        expected = told[name][int(turn)]
+        assert [release.spaces["shared"], release.spaces[name], release.number] == expected
+    assert store.release() == store.releases()[-1].spaces
+    for before, after in itertools.pairwise(store.releases()):  # each builds on the one before
+        name = after.run.partition("-")[0]
+        assert {**before.spaces, **after.spaces} == after.spaces
+        assert all(
+            after.spaces[other] == before.spaces[other] for other in before.spaces if other not in ("shared", name)
+        )
 
 
 def test_the_holder_file_says_who_writes(store):

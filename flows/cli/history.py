@@ -23,6 +23,7 @@ def log(
     """List the versions of a space, newest first: what changed, and what each added."""
     from embedders.errors import InputError
     from flows.history import log_lines
+    from storage.releases import read
 
     if "@" in space:
         raise InputError(
@@ -30,7 +31,7 @@ def log(
         )
     store = load_store(file)
     store.find(f"{space}@latest")  # says what there is where it is not
-    lines = log_lines(store.space(space).versions(), {})[::-1]
+    lines = log_lines(store.space(space).versions(), read(store.paths).holding(space))[::-1]
     if as_json:
         print_json(lines)
         return

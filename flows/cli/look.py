@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flows.cli.common import DEFAULT_FILE, File, Json, load_store, print_json, print_table, say, size
+
+if TYPE_CHECKING:
+    from storage.space import Version
+    from storage.store import VectorStore
 
 Reference = Annotated[
     str,
@@ -19,12 +24,14 @@ Reference = Annotated[
 
 
 def ls(file: File = DEFAULT_FILE, as_json: Json = False) -> None:
-    """List the spaces of the store."""
+    """List the spaces of the store, each with its newest version and the one that production holds."""
     store = load_store(file)
+    released = store.release() or {}
     found = [(name, store.space(name).versions()) for name in store.spaces()]
     if as_json:
-        print_json([{"space": name, "versions": len(versions), "latest": versions[-1].number, "rows": len(versions[-1]), "dim": versions[-1].dim,
-                     "embedder": versions[-1].manifest.recipe.kind, "created": versions[-1].manifest.created.isoformat()} for name, versions in found])  # fmt: skip
+        print_json([{"space": name, "versions": len(versions), "latest": versions[-1].number, "production": released.get(name),
+                     "rows": len(versions[-1]), "dim": versions[-1].dim, "embedder": versions[-1].manifest.recipe.kind,
+                     "created": versions[-1].manifest.created.isoformat()} for name, versions in found])  # fmt: skip
         return
     if not found:
         say(f"no space in {store.root} yet; do: polyvec run")
@@ -32,23 +39,17 @@ def ls(file: File = DEFAULT_FILE, as_json: Json = False) -> None:
     rows = []
     for name, versions in found:
         m = versions[-1].manifest
-        bytes_ = sum(entry.size for entry in m.files)
+        bytes_ = size(sum(entry.size for entry in m.files))
         rows.append(
             [
-                name,
-                str(m.version),
-                f"{len(versions[-1]):,}",
-                str(m.dim),
-                m.recipe.kind,
-                m.dataset,
-                size(bytes_),
-                f"{m.created:%Y-%m-%d %H:%M}",
+                name, str(m.version), str(released.get(name, "")), f"{len(versions[-1]):,}", str(m.dim), m.recipe.kind,
+                m.dataset, bytes_, f"{m.created:%Y-%m-%d %H:%M}",
             ]
-        )
+        )  # fmt: skip
     print_table(
-        ["space", "latest", "rows", "dim", "embedder", "dataset", "size", "created (UTC)"],
+        ["space", "latest", "production", "rows", "dim", "embedder", "dataset", "size", "created (UTC)"],
         rows,
-        ["latest", "rows", "dim", "size"],
+        ["latest", "production", "rows", "dim", "size"],
     )
 
 
@@ -56,32 +57,88 @@ def show(
     reference: Reference,
     file: File = DEFAULT_FILE,
     quarantine: Annotated[
-        bool, typer.Option("--quarantine", help="List the rows that were left out, with reasons.")
+        bool,
+        typer.Option(
+            "--quarantine",
+            help="List the rows that were left out, with reasons: all that are in quarantine now; with @V those that "
+            "were there already at that version.",
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show a version: its manifest, its metrics, what was quarantined."""
+    """Show a version: its manifest, its metrics, the releases that hold it, what was quarantined."""
     store = load_store(file)
-    version = store.find(reference)
-    rejected = store.quarantine(version)
+    space, _, which = reference.partition("@")
+    version = _version(store, reference, quarantine)
+    rejected = store.quarantine(version) if version and which else store.quarantined(space)
     if as_json:
         print_json(
             {
-                "manifest": version.manifest.model_dump(mode="json"),
-                "delta_version": version.delta_version,
-                "metrics": store.metrics(version),
+                "manifest": version and version.manifest.model_dump(mode="json"),
+                "delta_version": version and version.delta_version,
+                "releases": _releases(store, version) if version else [],
+                "metrics": store.metrics(version) if version else [],
                 "quarantine": rejected,
             }
         )
-        return
-    if quarantine:
+    elif quarantine or version is None:
         print_table(
-            ["id", "code", "message", "location"],
-            [[row[key] for key in ("id", "code", "message", "location")] for row in rejected],
+            ["id", "code", "message", "location", "since"],
+            [[*(row[key] for key in ("id", "code", "message", "location")), f"@{row['version']}"] for row in rejected],
         )
-        say(f"{len(rejected):,} rows in quarantine")
-        return
-    for key, value in _facts(version).items():
+        say(_quarantined(version, rejected, at=bool(which)))
+    else:
+        _print_version(store, version)
+
+
+def _version(store: VectorStore, reference: str, quarantine: bool) -> Version | None:
+    """The version that is asked for; None where only the quarantine is, of a space that has no version yet."""
+    from storage.errors import NotFoundError
+
+    try:
+        return store.find(reference)
+    except NotFoundError:
+        rejected = [] if reference in store.spaces() or "@" in reference else store.quarantined(reference)
+        if not rejected:
+            raise
+        if quarantine:
+            return None
+        raise NotFoundError(
+            f"Got space {reference!r}, which has no version yet: all of its rows were rejected. Do: polyvec show {reference} --quarantine"
+        ) from None
+
+
+def _quarantined(version: Version | None, rejected: Sequence[Any], *, at: bool) -> str:
+    """The last line under the quarantine. at : of that version, and not of now."""
+    told = f"{len(rejected):,} rows in quarantine"
+    if version is None:
+        return f"{told}; no version yet"
+    m = version.manifest
+    here = sum(row["version"] <= m.version for row in rejected)
+    if left := m.counts.quarantined + m.dataset_rejected - here:
+        told += f"; {left:,} more that {m.space} @ {m.version} left out are gone since: they embed by now, or their input changed"
+    if not at and (later := len(rejected) - here):
+        told += f"; {later:,} of them came after {m.space} @ {m.version}"
+    return told
+
+
+def _releases(store: VectorStore, version: Version) -> list[dict[str, Any]]:
+    """The releases that hold a version, newest first, each with the names that point at it."""
+    from storage.releases import read
+
+    state = read(store.paths)
+    return [
+        {"release": release.number, "names": state.names(release.number)}
+        for release in reversed(state.releases)
+        if release.spaces.get(version.manifest.space) == version.number
+    ]
+
+
+def _print_version(store: VectorStore, version: Version) -> None:
+    from storage.releases import read
+
+    held = read(store.paths).holding(version.manifest.space).get(version.number, "in none")
+    for key, value in _facts(version, held).items():
         say(f"{key + ':':<13}{value}")
     metrics = [
         [row["evaluation"], row["metric"], f"{row['value']:.4f}", _interval(row), f"{row['time']:%Y-%m-%d %H:%M}"]
@@ -96,8 +153,10 @@ def _interval(row: dict[str, Any]) -> str:
     return "" if row["low"] is None else f"{row['low']:.4f} to {row['high']:.4f}"
 
 
-def _facts(version: Any) -> dict[str, str]:
+def _facts(version: Version, held: str) -> dict[str, str]:
     m, c = version.manifest, version.manifest.counts
+    reused = f" + {c.reused:,} reused" if c.reused else ""
+    folded = f" + {c.folded_in:,} folded in" if c.folded_in else ""
     excluded = "".join(f" + {n:,} excluded ({reason.replace('_', ' ')})" for reason, n in c.excluded.items())
     return {
         "space": f"{m.space} @ {m.version}  (Delta version {version.delta_version}, parent {m.parent or 'none'})",
@@ -107,7 +166,8 @@ def _facts(version: Any) -> dict[str, str]:
         "dataset": f"{m.dataset}, digest {m.dataset_digest[:16]}"
         + (f", {m.dataset_rejected:,} documents quarantined" if m.dataset_rejected else ""),
         "upstream": ", ".join(f"{name} @ {number}" for name, number in m.upstream.items()) or "none",
-        "counts": f"{c.input:,} in = {c.embedded:,} embedded{f' + {c.reused:,} reused' if c.reused else ''}{excluded} + {c.quarantined:,} quarantined",
+        "counts": f"{c.input:,} in = {c.embedded:,} embedded{reused}{folded}{excluded} + {c.quarantined:,} quarantined",
+        "releases": held,
         "made": f"{m.created:%Y-%m-%d %H:%M:%S} UTC in {m.seconds:.1f} s by run {m.run}",
         "machine": ", ".join(f"{key}={value}" for key, value in m.machine.items()),
         "libraries": ", ".join(f"{key} {value}" for key, value in m.libraries.items()),

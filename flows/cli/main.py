@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from embedders.errors import PolyvecError
-from flows.cli import ask, handover, history, look, work
+from flows.cli import ask, handover, history, look, release, upkeep, work
 from flows.cli.common import err, settings
 
 app = typer.Typer(
@@ -47,6 +47,11 @@ for command in (
     history.log,
     history.diff,
     history.explain,
+    release.releases,
+    release.promote,
+    release.rollback,
+    upkeep.verify,
+    upkeep.gc,
     look.schema,
     look.doctor,
     ask.search,

@@ -93,7 +93,7 @@ def run(
     if found.idle:
         results = _idle_results(pipeline, found, promote=not no_promote)
     else:
-        from storage.writer import check_writable
+        from storage.places import check_writable
 
         check_writable(pipeline.vectors.root)
         try:

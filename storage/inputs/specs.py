@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
+import posixpath
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -21,6 +22,7 @@ from embedders.data import Corpus, Graph, Images
 from embedders.errors import InputError
 from embedders.text.tokens import Tokens
 from storage.digests import DigestCache
+from storage.inputs.files import find_files
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,15 @@ class Scan:
     """The files of a dataset. names: what each is called in ids; digest: of names, contents and reading options."""
 
     names: tuple[str, ...]
-    files: tuple[Path, ...]
+    paths: tuple[str, ...]
     digests: tuple[str, ...]
     digest: str
     bytes: int
+
+    @cached_property
+    def files(self) -> tuple[Path, ...]:
+        """The paths as such, made when they are needed: planning a hundred thousand files needs none."""
+        return tuple(map(Path, self.paths))
 
 
 class DatasetSpec(BaseModel, ABC):
@@ -52,9 +59,9 @@ class DatasetSpec(BaseModel, ABC):
     def read(self, scan: Scan, *, progress: Progress = silent) -> Any:
         """The dataset itself."""
 
-    def name(self, path: Path, root: Path) -> str:
-        """What a file is called in ids."""
-        return path.relative_to(root).as_posix()
+    def name(self, path: str) -> str:
+        """What a file is called in ids. path: below the fixed part of the glob, with slashes."""
+        return path
 
     def scan(self, base: Path, cache: DigestCache) -> Scan:
         """Find the files (relative to `base`) and their digests.
@@ -63,14 +70,15 @@ class DatasetSpec(BaseModel, ABC):
         ------
         InputError : there is none, or two have one name.
         """
-        root, files = find_files(self.pattern, base, self.suffixes)
-        names = [self.name(path, root) for path in files]
-        _check_unique(names, files)
-        digests = cache.digests(files)
+        found = find_files(self.pattern, base, self.suffixes)
+        names, files = [self.name(path) for path in found], list(found.values())
+        paths = [file.path for file in files]
+        _check_unique(names, paths)
+        digests = cache.of(files)
         options = self.model_dump(mode="json", exclude={"path", "edges"})
         text = json.dumps([self.reader, options, names, digests], ensure_ascii=False)
-        size = sum(path.stat().st_size for path in files)
-        return Scan(tuple(names), tuple(files), tuple(digests), hashlib.sha256(text.encode()).hexdigest(), size)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        return Scan(tuple(names), tuple(paths), tuple(digests), digest, sum(file.size for file in files))
 
 
 class CorpusSpec(DatasetSpec):
@@ -113,8 +121,11 @@ class ImagesSpec(DatasetSpec):
     def pattern(self) -> str:
         return self.path
 
-    def name(self, path: Path, root: Path) -> str:
-        return path.relative_to(root).as_posix() if self.id == "path" else getattr(path, self.id)
+    def name(self, path: str) -> str:
+        if self.id == "path":
+            return path
+        name = path.rpartition("/")[2]
+        return name if self.id == "name" else posixpath.splitext(name)[0]
 
     def read(self, scan: Scan, *, progress: Progress = silent) -> Images:
         return Images(scan.names, scan.files, scan.digests)
@@ -157,54 +168,9 @@ class GraphSpec(DatasetSpec):
 AnyDataset = Annotated[CorpusSpec | ImagesSpec | GraphSpec, Field(discriminator="kind")]
 
 
-def find_files(pattern: str, base: Path, suffixes: Sequence[str]) -> tuple[Path, list[Path]]:
-    """Files that a path or glob names, in the order of their names, and the folder their names start from.
-
-    A folder stands for all files below it that end in `suffixes`. Hidden files are left out.
-
-    Raises
-    ------
-    InputError : nothing matches.
-    """
-    path = base / Path(pattern).expanduser()
-    if path.is_dir():
-        found = [p for p in path.rglob("*") if p.name.lower().endswith(tuple(suffixes)) and not _hidden(p, path)]
-        root, expected = path, f"files below it that end in {', '.join(suffixes)}"
-    elif glob.has_magic(pattern) and not path.exists():
-        parts = Path(pattern).expanduser().parts  # `base` is no pattern, whatever its folders are called
-        fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
-        root, expected = base.joinpath(*parts[:fixed]), "at least one file that matches"
-        rest = str(Path(*parts[fixed:]))
-        found = [root / p for p in glob.glob(rest, root_dir=root, recursive=True)]  # noqa: PTH207  (pathlib has no hidden-file rule)
-    else:
-        root, expected, found = path.parent, "a file, a folder or a glob", [path]
-    files = sorted((p for p in found if p.is_file()), key=lambda p: p.relative_to(root).as_posix())
-    if not files:
-        lack = "a folder without such files" if path.is_dir() else "where there is no such file"
-        raise InputError(
-            f"Got path {pattern!r} ({path}), {lack}; expected {expected}. Mend the path (it is relative to the pipeline file)."
-        )
-    for file in files:
-        if not _is_text(str(file)):
-            raise InputError(f"Got the file name {str(file)!r}, which is not UTF-8; expected text. Rename the file.")
-    return root, files
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
-
-
-def _check_unique(names: Sequence[str], files: Sequence[Path]) -> None:
-    first: dict[str, Path] = {}
-    for name, path in zip(names, files, strict=True):
+def _check_unique(names: Sequence[str], paths: Sequence[str]) -> None:
+    first: dict[str, str] = {}
+    for name, path in zip(names, paths, strict=True):
         if name in first:
             raise InputError(
                 f"Got the id {name!r} twice: {first[name]} and {path}; expected unique ids. Rename one, or set `id: path`."
