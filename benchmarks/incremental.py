@@ -169,7 +169,8 @@ def measure(options: argparse.Namespace) -> Result:
     """A full run, then the others by turns; unmeasured runs over few pictures make the databases."""
     if missing := [name for name in ("torch", "torchvision", "PIL") if importlib.util.find_spec(name) is None]:
         raise common.SkippedError(f"got no {', '.join(missing)}; install polyvec[image].")
-    number, changes, notes = SMALL if options.small else options.files, list[Change](), list[str]()
+    number, rounds = (SMALL, 1) if options.small else (options.files, options.rounds)
+    changes, notes = list[Change](), list[str]()
     with tempfile.TemporaryDirectory(prefix="polyvec-incremental-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         with server(folder / "served", folder / "server.log") as address:
@@ -180,12 +181,12 @@ def measure(options: argparse.Namespace) -> Result:
             common.say(f"painting {number:,} pictures")
             pictures = Pictures(folder / "work", number)
             runs = {"full": [polyvec(pictures.file, places[SERVED])]}
-            common.say(f"full run: {runs['full'][0]:.1f} s; {options.rounds} rounds of the others")
+            common.say(f"full run: {runs['full'][0]:.1f} s; rounds of the others: {rounds}")
             ways: dict[str, Callable[[], float]] = {
                 "unchanged": partial(polyvec, pictures.file, embedded, idle=True),
                 **{place: partial(changed, pictures, where, changes) for place, where in places.items()},
             }
-            runs |= common.interleaved(ways, 1 if options.small else options.rounds)
+            runs |= common.interleaved(ways, rounds)
             if options.full:
                 seconds, other = again(pictures, places[SERVED])
                 runs["full"].append(seconds)

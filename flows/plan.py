@@ -15,12 +15,14 @@ from embedders.errors import InputError
 from flows.pipeline import Pipeline
 from storage.changes import recipe_changes
 from storage.digests import DigestCache
+from storage.incremental import to_embed
 from storage.inputs.specs import Scan
 from storage.manifest import Recipe
 from storage.space import Version
 from storage.writer import check_replaced
 
 Node = tuple[str, str]
+CHANGED = "the dataset changed"
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def make_plan(pipeline: Pipeline, *, only: Sequence[str] = (), force: bool = Fal
         decided[name] = SpacePlan(
             name,
             "embed" if reason else "up to date",
-            reason or _idle_reason(due),
+            (reason and reason + _extent(pipeline, name, recipe, scan, latest, reason)) or _idle_reason(due),
             recipe.fingerprint,
             scan,
             latest,
@@ -165,6 +167,16 @@ def evaluation_fingerprint(pipeline: Pipeline, evaluation: Any, cache: DigestCac
     return hashlib.sha256(json.dumps([options, cache.digests([path])], sort_keys=True).encode()).hexdigest()[:16]
 
 
+def _extent(
+    pipeline: Pipeline, name: str, recipe: Embedder[Any], scan: Scan, latest: Version | None, reason: str
+) -> str:
+    """How much of a changed dataset is to be embedded, where rows are embedded one by one."""
+    if reason != CHANGED or latest is None or not recipe.inductive:
+        return ""
+    rows = pipeline.dataset(name).rows(scan)
+    return "" if rows is None else f": {to_embed(latest, rows):,} of {len(rows.ids):,} rows to embed"
+
+
 def _idle_reason(due: Sequence[str]) -> str:
     return f"to be judged: {', '.join(due)}" if due else "same data, same recipe"
 
@@ -181,7 +193,7 @@ def _reason(
     if manifest.fingerprint != recipe.fingerprint:
         return _recipe_change(recipe, manifest.recipe)
     if manifest.dataset_digest != scan.digest:
-        return "the dataset changed"
+        return CHANGED
     if lost := latest.missing():
         return f"{len(lost)} of its Parquet files are missing or cut short"
     if upstream is None:

@@ -19,7 +19,7 @@ from storage.places import AnyPath
 from storage.space import Version
 
 COLOURS = 12  # labels that get a colour of their own; the rest are grey
-POINTS = 1000  # rows drawn
+POINTS = 500  # rows drawn; t-SNE of more takes seconds
 INLINE = 400_000  # characters of pictures that an artifact carries; the server takes half a megabyte
 
 

@@ -26,6 +26,7 @@ from embedders.base import Progress
 from flows import report, steps
 from flows.pipeline import Pipeline
 from flows.progress import board
+from storage.room import room
 
 F = TypeVar("F", bound=Callable[..., Any])
 ARTIFACT_AFTER = 2.0  # seconds a step must take before the server is told how far it is, and between two updates
@@ -100,7 +101,7 @@ def release(pipeline: Pipeline, versions: dict[str, int], run: str, promote: boo
 @step("report")
 def write_report(pipeline: Pipeline, run: str, rows: list[report.Row], released: steps.ReleaseRef | None) -> str:
     """Write the run report and show it on the server."""
-    with board().step("report"):
+    with board().step("report"), room(pipeline.vectors.paths.local):
         path = report.write_report(pipeline, run, rows, released)
     try:
         create_table_artifact(

@@ -12,11 +12,12 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import xxhash
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
-from storage.errors import BusyError, DamagedError
+from storage.errors import BusyError, DamagedError, brief
 from storage.layout import SCHEMA
 from storage.manifest import KEY, FileEntry, Manifest, read_manifest
 from storage.places import AnyPath, asking, options, source, together
@@ -28,6 +29,7 @@ PROPERTIES = {
     "delta.checkpointInterval": "10",  # as other writers have it; it bounds what a commit reads of the log
 }
 _ENTRY = re.compile(r"(\d{20})\.json")  # of the log, by its Delta version
+SEAL = "polyvec.seal"  # metadata: the digest of what the others hold
 LONGEST_BOUND = 200  # characters of an id that go into the log as its bound
 _hooks = PostCommitHookProperties(cleanup_expired_logs=False)
 
@@ -36,6 +38,36 @@ def table(folder: AnyPath, version: int | None = None) -> DeltaTable:
     """A Delta table, now or as of a Delta version."""
     with asking(folder):
         return DeltaTable(str(folder), version=version, storage_options=options(folder))
+
+
+def open_table(folder: AnyPath, version: int | None = None) -> DeltaTable:
+    """A Delta table, now or as of a Delta version.
+
+    Raises
+    ------
+    DamagedError : its log cannot be read.
+    """
+    try:
+        return table(folder, version)
+    except DeltaError as error:
+        raise DamagedError(
+            f"The Delta log of {folder} cannot be read ({brief(error)}). Restore it from a copy; a checkpoint that is "
+            "damaged can be deleted, with _last_checkpoint, as the entries hold all."
+        ) from error
+
+
+def check_newest(folder: AnyPath) -> None:
+    """Look at the newest entries of a log: one that is empty is none to delta-rs, and what it held would be gone.
+
+    Raises
+    ------
+    DamagedError : one is empty.
+    """
+    if isinstance(folder, Path) and (last := newest(folder)) is not None:
+        for number in range(max(0, last - 10), last + 1):
+            path = _entry(folder, number)
+            if path.is_file() and not path.stat().st_size:
+                raise _damaged(path, "it is empty")
 
 
 def is_table(folder: AnyPath) -> bool:
@@ -48,7 +80,7 @@ def newest(folder: AnyPath) -> int | None:
     log = folder / "_delta_log"
     if isinstance(log, Path) and not log.is_dir():
         return None
-    return max((int(found[1]) for path in log.iterdir() if (found := _ENTRY.fullmatch(path.name))), default=None)
+    return max((int(found[1]) for found in _entries(folder)), default=None)
 
 
 def _add_action(folder: AnyPath, entry: FileEntry) -> AddAction:
@@ -74,7 +106,7 @@ def commit(folder: AnyPath, manifest: Manifest, base: int | None) -> int:
     BusyError : somebody else committed in between; nothing of ours is visible.
     UnreachableError : the object store did not answer; whether it stands is not known.
     """
-    metadata = {KEY: manifest.model_dump_json(), RETIRED: spans(retired(folder))}
+    metadata = _sealed({KEY: manifest.model_dump_json(), RETIRED: spans(retired(folder))})
     properties = CommitProperties(custom_metadata=metadata, max_commit_retries=0)
     schema = Schema.from_arrow(SCHEMA)
     try:
@@ -85,7 +117,7 @@ def commit(folder: AnyPath, manifest: Manifest, base: int | None) -> int:
                     configuration=PROPERTIES, storage_options=options(folder), commit_properties=properties,
                 )  # fmt: skip
                 return 0
-            before = table(folder, base)
+            before = open_table(folder, base)
             stand = set(pa.table(before.get_add_actions())["path"].to_pylist())
             wanted = {entry.path: entry for entry in manifest.files}
             now = int(time.time() * 1000)
@@ -102,7 +134,7 @@ def commit(folder: AnyPath, manifest: Manifest, base: int | None) -> int:
         if stands is not None:
             return stands  # what failed came after the commit
         raise BusyError(
-            f"Somebody else committed to {folder.name!r} while version {manifest.version} was made ({error}). Run again: it goes on from there."
+            f"Somebody else committed to {folder.name!r} while version {manifest.version} was made ({brief(error)}). Run again: it goes on from there."
         ) from error
 
 
@@ -115,17 +147,17 @@ def retire(folder: AnyPath, numbers: Sequence[int]) -> None:
     """
     try:
         with asking(folder):
-            table(folder).create_write_transaction(
+            open_table(folder).create_write_transaction(
                 [], mode="append", schema=Schema.from_arrow(SCHEMA), post_commithook_properties=_hooks,
                 commit_properties=CommitProperties(
-                    custom_metadata={RETIRED: spans(retired(folder) | set(numbers))}, max_commit_retries=0
+                    custom_metadata=_sealed({RETIRED: spans(retired(folder) | set(numbers))}), max_commit_retries=0
                 ),
             )  # fmt: skip
     except DeltaError as error:
         if set(numbers) <= retired(folder):
             return  # what failed came after the commit
         raise BusyError(
-            f"Somebody else committed to {folder.name!r} while versions were taken out ({error}). Try again."
+            f"Somebody else committed to {folder.name!r} while versions were taken out ({brief(error)}). Try again."
         ) from error
 
 
@@ -146,7 +178,8 @@ def find(folder: AnyPath, version: int) -> tuple[int, Manifest] | None:
     if last is None or version > last[1].version or version in retired(folder):
         return None
     begin = last[0] - (last[1].version - version)  # a Delta version holds one of ours at most
-    return next((found for found in _backwards(folder, begin) if found[1].version <= version), None)
+    found = next((found for found in _backwards(folder, begin) if found[1].version <= version), None)
+    return found if found and found[1].version == version else None
 
 
 def manifests(folder: AnyPath) -> list[tuple[int, Manifest]]:
@@ -206,18 +239,45 @@ def _info(folder: AnyPath, number: int) -> dict[str, Any]:
     """What an entry of the log says of its commit; read as it stands, since `DeltaTable.history` mislabels entries
     while others commit (delta-rs 1.6). Entries are kept for ever (PROPERTIES).
     """
-    path = folder / "_delta_log" / f"{number:020d}.json"
+    path = _entry(folder, number)
     try:
         lines = path.read_bytes().splitlines()
-    except FileNotFoundError:  # cleaned away by another tool
-        return {}
+    except FileNotFoundError as error:
+        if any(int(found[1]) < number for found in _entries(folder)):
+            raise _damaged(path, "it is missing") from error
+        return {}  # cleaned away by another tool, with all before it
+    if not lines:
+        raise _damaged(path, "it is empty")
     try:
         found: dict[str, Any] = next((e["commitInfo"] for e in map(json.loads, lines) if "commitInfo" in e), {})
+        if SEAL in found and found != found | _sealed(found):
+            raise ValueError("its bytes have another digest")
     except (ValueError, TypeError) as error:
-        raise DamagedError(
-            f"The log entry {path} cannot be read ({error}). Restore it from a copy: it holds the manifest of a version."
-        ) from error
+        raise _damaged(path, str(error)) from error
     return found
+
+
+def _sealed(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Metadata of a commit, with a digest by which damage is told."""
+    text = json.dumps([metadata.get(KEY), metadata.get(RETIRED)], ensure_ascii=False)
+    return metadata | {SEAL: xxhash.xxh3_64_hexdigest(text.encode())}
+
+
+def _damaged(path: AnyPath, why: str) -> DamagedError:
+    return DamagedError(
+        f"The log entry {path} cannot be read ({why}). Restore it from a copy: it may hold the manifest of a version."
+    )
+
+
+def _entry(folder: AnyPath, number: int) -> AnyPath:
+    return folder / "_delta_log" / f"{number:020d}.json"
+
+
+def _entries(folder: AnyPath) -> Iterator[re.Match[str]]:
+    """The names of a log's entries, matched."""
+    for path in (folder / "_delta_log").iterdir():
+        if found := _ENTRY.fullmatch(path.name):
+            yield found
 
 
 def paths(folder: AnyPath, delta_version: int | None = None) -> list[str]:
@@ -227,10 +287,7 @@ def paths(folder: AnyPath, delta_version: int | None = None) -> list[str]:
     ------
     DamagedError : the log cannot be read.
     """
-    try:
-        found: list[str] = pa.table(table(folder, delta_version).get_add_actions())["path"].to_pylist()
-    except DeltaError as error:
-        raise DamagedError(f"The Delta log of {folder} cannot be read ({error}). Restore it from a copy.") from error
+    found: list[str] = pa.table(open_table(folder, delta_version).get_add_actions())["path"].to_pylist()
     return found
 
 
@@ -242,10 +299,6 @@ def needless(folder: AnyPath, seconds: float) -> set[str]:
     DamagedError : the log cannot be read.
     """
     hours = math.ceil(seconds / 3600)
-    try:
-        with asking(folder):
-            return set(
-                table(folder).vacuum(retention_hours=hours, dry_run=True, enforce_retention_duration=False, full=True)
-            )
-    except DeltaError as error:
-        raise DamagedError(f"The Delta log of {folder} cannot be read ({error}). Restore it from a copy.") from error
+    with asking(folder):
+        found = open_table(folder)
+        return set(found.vacuum(retention_hours=hours, dry_run=True, enforce_retention_duration=False, full=True))

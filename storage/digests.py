@@ -1,4 +1,4 @@
-"""Content digests of files, cached by (path, size, mtime_ns) so that an unchanged file is not read again."""
+"""Digests of files: of inputs, cached by (path, size, mtime_ns) so that an unchanged file is not read again; of the store's own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import xxhash
+
 from embedders.errors import InputError
+from storage.places import AnyPath
 
 SETTLED = 2_000_000_000
 """Nanoseconds. A younger file may be written again under the same time (clocks of file systems tick every 4 ms, 1 s or
@@ -40,6 +43,15 @@ def unreadable(path: str | Path, error: OSError) -> InputError:
     return InputError(
         f"Got {str(path)!r}, which cannot be read ({error.strerror}). Check that it exists and its rights."
     )
+
+
+def compare(place: AnyPath, digest: str) -> str:
+    """What is wrong with the bytes of a file, as one may go on after its name; nothing is ""."""
+    try:
+        found = xxhash.xxh3_128(place.read_bytes()).hexdigest()
+    except OSError as error:
+        return "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+    return "" if found == digest else "is not what was written: its bytes have another digest"
 
 
 class DigestCache:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 from embedders.errors import InputError, PolyvecError
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class StoreError(PolyvecError):
     """Base of the store's errors."""
+
+
+def brief(error: BaseException) -> str:
+    """What an error of delta-rs says, on one line: without the colours and the backtrace of Rust."""
+    lines = [line.strip() for line in _COLOUR.sub("", str(error)).split("\n   0: ")[0].splitlines()]
+    return " ".join(line for line in lines if line).rstrip(".")
 
 
 class NotFoundError(StoreError, InputError):

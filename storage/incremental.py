@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +15,10 @@ from embedders.data import Rows
 from embedders.errors import InputError
 from storage.errors import DamagedError, UnreachableError
 from storage.manifest import FileEntry
-from storage.places import AnyPath, on_disk
+from storage.places import AnyPath
 from storage.reuse import Known, Reuse, plan_reuse
 from storage.space import Version
 from storage.unfinished import Unfinished
-from storage.verify import compare
 from storage.writer import Writer
 
 
@@ -105,7 +105,7 @@ def basis(
         dict(upstream),
     ):
         try:
-            return Basis(name, parent, _encoder(parent, recipe), unfinished)
+            return Basis(name, parent, parent.encoder(recipe), unfinished)
         except UnreachableError:
             raise
         except (DamagedError, InputError, OSError) as error:
@@ -113,20 +113,15 @@ def basis(
     return Basis(name, None, None, unfinished)
 
 
+def to_embed(version: Version, data: Rows) -> int:
+    """How many rows of a dataset a run that goes on from a version would embed; those of a part it cannot read, too."""
+    known = []
+    for place, entry in zip(version.parts, version.manifest.files, strict=True):
+        with suppress(DamagedError):
+            known.append(Known.read(place, entry.rows, entry))
+    return len(plan_reuse(data.ids, data.digests, known, version.dim).fresh)
+
+
 def _key(fingerprint: str, upstream: Mapping[str, int]) -> str:
     text = json.dumps(dict(upstream), sort_keys=True)
     return f"{fingerprint}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-
-
-def _encoder(version: Version, recipe: Embedder[Any]) -> Encoder[Any]:
-    """A version's encoder; unlike `Version.encoder`, not without a look at its bytes: rows by it will be mixed with old ones.
-
-    Raises
-    ------
-    DamagedError, InputError, OSError : it is missing or damaged.
-    """
-    with on_disk(version.paths.root / version.manifest.model) as folder:
-        for name, digest in version.manifest.model_files.items():
-            if problem := compare(folder / name, digest):
-                raise DamagedError(f"The file {folder / name} {problem}.")
-        return type(recipe).load(folder, recipe)

@@ -15,7 +15,7 @@ from deltalake import CommitProperties, write_deltalake
 from deltalake.exceptions import DeltaError
 
 from storage import delta
-from storage.errors import DamagedError, FullError
+from storage.errors import DamagedError, FullError, brief
 from storage.places import AnyPath, asking, options, together
 from storage.room import check_room
 
@@ -49,7 +49,7 @@ def append_to(folder: AnyPath, rows: pa.Table, base: int | None) -> None:
                 str(folder), rows, mode="error", configuration=delta.PROPERTIES, storage_options=options(folder), commit_properties=once
             )  # fmt: skip
         else:
-            write_deltalake(delta.table(folder, base), rows, mode="append", commit_properties=once)
+            write_deltalake(delta.open_table(folder, base), rows, mode="append", commit_properties=once)
 
 
 def replace(folder: AnyPath, rows: pa.Table, predicate: str) -> None:
@@ -82,6 +82,7 @@ def read_rows_at(
     """
     if not delta.is_table(folder):
         return None, []
+    delta.check_newest(folder)
     for _ in range(TRIES):
         try:
             log = delta.table(folder)
@@ -93,7 +94,7 @@ def read_rows_at(
         except (DeltaError, pa.ArrowException, OSError) as error:
             problem = error
             break
-    raise DamagedError(f"The table {folder} cannot be read ({problem}). Restore it from a copy.") from problem
+    raise DamagedError(f"The table {folder} cannot be read ({brief(problem)}). Restore it from a copy.") from problem
 
 
 def _rows(place: AnyPath, schema: pa.Schema, filters: Sequence[tuple[str, str, Any]]) -> list[dict[str, Any]]:
@@ -114,6 +115,8 @@ def _again(folder: AnyPath, write: Callable[[], None]) -> None:
             with asking(folder):
                 return write()
         except DeltaError:
+            if delta.is_table(folder):
+                delta.open_table(folder)  # a damaged one stays so
             if attempt == TRIES - 1:
                 raise
             time.sleep(0.05 * (attempt + 1))

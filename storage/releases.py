@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -65,8 +66,8 @@ class State:
     releases: tuple[Release, ...]
     moves: tuple[Move, ...]
 
-    @property
-    def pointers(self) -> dict[str, int]:
+    @cached_property
+    def pointers(self) -> Mapping[str, int]:
         """Name to release, as they are now."""
         return {move.name: move.release for move in self.moves}
 

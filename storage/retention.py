@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 
 from storage import delta, promotion, releases
-from storage.errors import BusyError, NotWritableError
+from storage.errors import BusyError, FullError, NotWritableError
 from storage.paths import MODEL, NAME, PARTS, Paths
 from storage.places import AnyPath, Stored, check_writable, inside, remove, remove_empty, walk
 from storage.space import Space, Version
@@ -134,6 +134,7 @@ def collect(
     ------
     BusyError : a run is writing the space; the message says which.
     NotWritableError : the store cannot be written.
+    FullError : the disk is full; what needs no commit went all the same.
     """
     if dry_run:
         if who := written_by(space):
@@ -141,10 +142,15 @@ def collect(
         gone = outdated(space, keep)
         return gone, _of_space(space, gone, abandoned)
     with writing(space, "gc", wait=0, waiting=lambda _: None, tidy=False):
-        gone = retire(space, keep)
+        first: list[Garbage] = []
+        try:
+            gone = retire(space, keep)
+        except FullError:  # what needs no commit may make room for it
+            sweep(first := _of_space(space, [], abandoned))
+            gone = retire(space, keep)
         found = _of_space(space, gone, abandoned)
         sweep(found)
-    return gone, found
+    return gone, first + found
 
 
 def _of_space(space: Space, gone: Sequence[Version], abandoned: bool) -> list[Garbage]:

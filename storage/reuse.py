@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from storage.digests import compare
 from storage.errors import DamagedError
 from storage.layout import COLUMNS, SCHEMA, read_table, rows_per_file
 from storage.manifest import FileEntry
 from storage.places import AnyPath
-from storage.verify import compare
 
 FAN = 8
 """So many small parts of about one size become one: a row is then written again a logarithmic number of times."""

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from embedders.base import Embedder, Encoder, Matrix, Vectors
 from storage import delta, releases
-from storage.errors import NotFoundError
-from storage.layout import COLUMNS, read_batches, read_matrix, read_table
+from storage.digests import compare
+from storage.errors import DamagedError, NotFoundError
+from storage.layout import COLUMNS, REMEDY, read_batches, read_matrix, read_table
 from storage.manifest import Manifest
 from storage.paths import Paths
 from storage.places import AnyPath, on_disk, size, together
@@ -54,7 +55,9 @@ class Version:
     def missing(self) -> list[AnyPath]:
         """Parquet files that are not there, or not whole by their size."""
         sizes = together(self.paths.root, size, self.parts)
-        return [part for part, entry, now in zip(self.parts, self.manifest.files, sizes, strict=True) if now != entry.size]
+        return [
+            part for part, entry, now in zip(self.parts, self.manifest.files, sizes, strict=True) if now != entry.size
+        ]
 
     @property
     def _rows(self) -> list[int]:
@@ -90,11 +93,20 @@ class Version:
         return read_batches(self.parts, self._rows, columns, rows)
 
     def encoder(self, recipe: Embedder[Any] | None = None) -> Encoder[Any]:
-        """The fitted encoder it was made with. recipe : stands in for the saved one when only execution differs."""
+        """The fitted encoder it was made with. recipe : stands in for the saved one when only execution differs.
+
+        Raises
+        ------
+        DamagedError : a file of it is not what was written.
+        InputError : another version of the embedder is installed, or none.
+        """
         from embedders.registry import embedder_class
 
         kind = embedder_class(self.manifest.recipe.kind) if recipe is None else type(recipe)
         with on_disk(self.paths.root / self.manifest.model) as folder:
+            for name, digest in self.manifest.model_files.items():
+                if problem := compare(folder / name, digest):
+                    raise DamagedError(f"The file {self.paths.root / self.manifest.model}/{name} {problem}. {REMEDY}")
             return kind.load(folder, recipe)
 
     def __repr__(self) -> str:
@@ -139,7 +151,9 @@ class Space:
         number = int(which) if str(which).isdecimal() and str(int(which)) == str(which) else self._released(str(which))
         found = delta.find(self.folder, number)
         if found is None:
-            gone = ", which was taken out (`keep:` in the pipeline file)" if number in delta.retired(self.folder) else ""
+            gone = (
+                ", which was taken out (`keep:` in the pipeline file)" if number in delta.retired(self.folder) else ""
+            )
             raise NotFoundError(f"Got version {which!r} of space {self.name!r}{gone}; it has {self._known()}.")
         return Version(self.paths, found[1], found[0])
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 from numpy.typing import NDArray
 
 from embedders.base import Matrix
@@ -16,6 +15,7 @@ from embedders.data import Rows
 from embedders.errors import InputError
 from embedders.registry import embedder_class
 from storage import delta
+from storage.digests import compare
 from storage.errors import DamagedError
 from storage.layout import read_matrix, read_table
 from storage.manifest import library_versions
@@ -95,15 +95,6 @@ def _log_findings(version: Version, folder: AnyPath) -> Iterator[Finding]:
     for path in sorted(log ^ {entry.path for entry in version.manifest.files}):
         here, there = ("Delta log", "manifest") if path in log else ("manifest", "Delta log")
         yield Finding(f"{folder}/{path}", f"is in the {here} and not in the {there}")
-
-
-def compare(place: AnyPath, digest: str) -> str:
-    """What is wrong with the bytes of a file, as one may go on after its name; nothing is ""."""
-    try:
-        found = xxhash.xxh3_128(place.read_bytes()).hexdigest()
-    except OSError as error:
-        return "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-    return "" if found == digest else "is not what was written: its bytes have another digest"
 
 
 def _unreadable(place: AnyPath, rows: int, dim: int) -> str:

@@ -117,7 +117,9 @@ class Writer:
                 machine=dict(encoder.mode), seconds=round(time.monotonic() - started, 3), run=self.run, created=datetime.now(UTC),
             )  # fmt: skip
             committed = delta.commit(self.space.folder, manifest, self.base)
-        except UnreachableError:  # it may stand, or come to stand, for all we can know; what it does not need, `gc` takes
+        except (
+            UnreachableError
+        ):  # it may stand, or come to stand, for all we can know; what it does not need, `gc` takes
             raise
         except BaseException:
             if delta.committed(self.space.folder, number, self.run) is None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from flows.pipeline import Pipeline
+from storage import delta
 from storage.promotion import commit
 from storage.writer import writing
 from tests.flow_helpers import command_line
@@ -127,6 +128,23 @@ def test_a_version_that_production_lost_is_a_finding(file, cli):
     assert answer.code == 1 and "words: Got version" in answer.out
 
 
+def test_a_version_that_is_taken_out_meanwhile_is_no_damage(file, cli, monkeypatch):
+    from storage import verify as module
+
+    real, space = module.verify, store_of(file).space("words")
+
+    def look(version, seen):
+        if (version.manifest.space, version.number) == ("words", 1):
+            delta.retire(space.folder, [1])
+            shutil.rmtree(Path(version.files[0]).parent)
+        return real(version, seen)
+
+    monkeypatch.setattr(module, "verify", look)
+    answer = cli("verify", "--all")
+    assert answer.code == 0
+    assert checked(answer) == [("nodes", "1", "fine"), ("words", "2", "fine"), ("words", "3", "fine")]
+
+
 @pytest.mark.parametrize("args", [["wrods"], ["words@9"], ["words@staging"], ["words@1", "--all"]])
 def test_what_cannot_be_verified(file, cli, args):
     answer = cli("verify", *args)
@@ -181,7 +199,8 @@ def test_a_damaged_version_is_not_sampled(hashed, cli):
     [part] = store_of(hashed).find("s").files
     Path(part).write_bytes(b"x")
     answer = cli("verify", "--sample", "12", "--json")
-    assert answer.code == 1 and json.loads(answer.out)["versions"][0]["sample"] is None
+    found = json.loads(answer.out)
+    assert answer.code == 1 and found["versions"][0]["sample"] is None and len(found["findings"]) == 1
 
 
 def test_spaces_that_depend_on_all_rows_are_noted_or_refused(file, cli):

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from embedders.errors import InputError
 from flows.pipeline import Pipeline
 from flows.plan import make_plan
 from storage import layout, reuse
@@ -740,6 +741,22 @@ def test_a_flipped_bit_in_a_model_does_not_mix_encoders(tmp_path, small_files):
     check(second, rows_of(6))
     assert second.encoded == list(rows_of(6))
     assert "is not what was written" in second.said[0]
+
+
+def test_a_model_that_the_embedder_refuses_embeds_all_rows_by_another(tmp_path, small_files, monkeypatch):
+    file = write_pipeline(tmp_path, {"s": "embedder: drawn"}, rows_of(5))
+    first = embed(file)
+    write_rows(tmp_path / "rows", rows_of(6))
+
+    def refuse(*_):
+        raise InputError("I refuse.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Hashed, "restore", refuse)
+        second = embed(file)
+    check(second, rows_of(6))
+    assert second.encoded == list(rows_of(6)) and second.keys != first.keys
+    assert second.said == ["s: the encoder of version 1 cannot be read; embedding all rows again. I refuse."]
 
 
 # What many versions cost

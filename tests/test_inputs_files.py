@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import pickle
 import sqlite3
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 from embedders.errors import InputError
 from storage import digests
 from storage.digests import DigestCache, file_digest
-from storage.inputs import files
+from storage.inputs import files, specs
 from storage.inputs.files import find_files
 from storage.inputs.specs import CorpusSpec, ImagesSpec
 
@@ -319,6 +320,16 @@ def test_one_file_of_many_is_looked_up_alone(tmp_path, read_files):
     assert read_files == []
 
 
+def test_the_files_of_a_scan_are_paths(tmp_path):
+    touch(tmp_path, *(f"p/{i}.png" for i in range(5)))
+    scan = ImagesSpec(kind="images", path="p").scan(tmp_path, DigestCache(tmp_path / "store" / "_cache"))
+    paths = [tmp_path / f"p/{i}.png" for i in range(5)]
+    assert list(scan.files) == list(pickle.loads(pickle.dumps(scan)).files) == paths and len(scan.files) == 5
+    assert (scan.files[-1], list(scan.files[1:4:2])) == (paths[-1], paths[1:4:2])
+    with pytest.raises(IndexError):
+        _ = scan.files[5]
+
+
 def test_a_scan_looks_at_a_file_once_and_makes_no_paths(tmp_path, monkeypatch):
     touch(tmp_path, *(f"p/{i:03d}.png" for i in range(50)), "store/x")
     spec, cache = ImagesSpec(kind="images", path="p"), DigestCache(tmp_path / "store" / "_cache")
@@ -326,8 +337,10 @@ def test_a_scan_looks_at_a_file_once_and_makes_no_paths(tmp_path, monkeypatch):
     real, looks = os.stat, []
     monkeypatch.setattr(os, "stat", lambda path, **options: looks.append(str(path)) or real(path, **options))
     monkeypatch.setattr(digests, "file_digest", None)  # reading a file again would fail
+    monkeypatch.setattr(specs, "Path", None)  # so would making one
     again = spec.scan(tmp_path, cache)
-    assert again == first and "files" not in vars(again)
+    assert again == first and len(spec.read(again).files) == 50
+    monkeypatch.undo()
     assert sorted(path for path in looks if path.endswith(".png")) == [str(path) for path in first.files]
 
 

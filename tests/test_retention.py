@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import given as drawn
 from hypothesis import strategies as st
 
+from embedders.data import Rejected
 from flows.pipeline import Pipeline
 from storage import delta, promotion, releases, retention, tables
 from storage import writer as writer_module
@@ -384,10 +386,13 @@ def test_what_a_killed_run_left_goes(store, space):
     assert numbers(space) == [1, 2, 3, 4, 5]
 
 
-def test_what_a_killed_first_run_left_goes(store):
+@pytest.mark.parametrize("which", [slice(0, 1), slice(1, None), slice(None)], ids=["parts", "encoders", "both"])
+def test_what_a_killed_first_run_left_goes(store, which):
     with writing(store.space("s"), "dead", wait=0, waiting=print):
         pass
     made = orphans(store)
+    for path in set(made) - set(made[which]):
+        shutil.rmtree(path.parents[1])
     assert store.spaces() == [] and retention.spaces_ever(store.paths) == ["s"]
     collect(store.space("s"), None)
     assert not any(path.exists() for path in made)
@@ -482,6 +487,25 @@ def test_old_files_of_tables_go_once_no_reader_can_be_at_them(store, space, monk
     assert {path.name for path in log_files(store)} == set(delta.paths(store.paths.metrics))
     assert len(tables.metrics(store.paths, "s", 1)) == 18
     assert retention.log_garbage(store.paths) == []
+
+
+def test_tables_that_many_spaces_write_at_once_lose_nothing(store):
+    """Each space has one writer; the quarantine and the metrics are everybody's."""
+
+    def work(name):
+        for turn in range(4):
+            rows = [Rejected(f"{name}{i}", "place", "bad", "message") for i in range(turn, turn + 3)]
+            tables.settle(store.paths, name, tables.hold(store.paths, name, turn + 1, "r", rows))
+            tables.record_metrics(store.paths, name, 1, "e", str(turn), [("m", float(turn), None, None)], {})
+
+    working = [in_thread(lambda name=name: work(name)) for name in "stuv"]
+    for thread, answer in working:
+        thread.join(120)
+        assert answer == [None]
+    for name in "stuv":
+        rows = tables.quarantined(store.paths, name)
+        assert [(row["id"], row["version"]) for row in rows] == [(f"{name}3", 2), (f"{name}4", 3), (f"{name}5", 4)]
+        assert [row["value"] for row in tables.metrics(store.paths, name, 1)] == [0.0, 1.0, 2.0, 3.0]
 
 
 def test_what_a_lost_race_left_in_a_table_goes_after_an_hour(store, space):

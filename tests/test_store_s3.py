@@ -274,6 +274,14 @@ def test_what_an_error_cuts_off_is_not_published(store):
     assert not (store.root / "x").is_file()
 
 
+def test_what_fails_on_this_machine_is_not_put_down_to_the_server(store, tmp_path):
+    (store.root / "x").write_bytes(b"x")
+    (store.root / "x").download(tmp_path / "x")
+    assert (tmp_path / "x").read_bytes() == b"x"
+    with pytest.raises(FileExistsError):
+        (store.root / "x").download(tmp_path / "x")
+
+
 def test_the_region_of_other_servers_need_not_be_named(store, monkeypatch):
     monkeypatch.delenv("AWS_REGION")
     put(store, encoder_of("ab"))
@@ -285,8 +293,9 @@ def test_the_environment_is_read_each_time(monkeypatch):
         monkeypatch.delenv(name)
     assert (bucket.endpoint(), bucket.region()) == ("", "")
     assert "aws_endpoint_url" not in Bucket("b/x").options and "aws_region" not in Bucket("b/x").options
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "https://one.example:9000/")
+    assert bucket.region() == "us-east-1"
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
     assert (bucket.endpoint(), bucket.region()) == ("https://one.example:9000", "eu-central-1")
     assert Bucket("b/x").options["allow_http"] == "false"
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://two.example")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 import traceback
@@ -64,6 +66,9 @@ for command in (
 
 def main() -> None:
     """Run the command line; exit codes: 0 done, 1 a space failed, 2 bad input or usage, 130 interrupted."""
+    atexit.register(
+        gc.freeze
+    )  # or the interpreter looks through all of torch and Prefect once more as it ends: a second
     try:
         app(prog_name="polyvec")
     except SystemExit as end:

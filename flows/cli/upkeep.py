@@ -188,7 +188,7 @@ def gc(
     of the newest release.
     """
     from storage import retention
-    from storage.errors import BusyError, NotFoundError
+    from storage.errors import BusyError, FullError, NotFoundError
 
     pipeline = load(file)
     paths, keep = pipeline.vectors.paths, pipeline.kept
@@ -202,7 +202,7 @@ def gc(
             one = pipeline.vectors.space(name)
             gone, found = retention.collect(one, keep, abandoned=name not in pipeline.spaces, dry_run=dry_run)
             lines += _lines(name, gone, found, keep)
-        except BusyError as error:
+        except (BusyError, FullError) as error:
             skipped[name] = str(error)
     if not space:
         lines += _lines("", [], retention.collect_logs(paths, dry_run=dry_run), keep)

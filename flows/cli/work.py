@@ -87,14 +87,15 @@ def run(
     """Bring every space up to date: the main job."""
     from flows.plan import make_plan
     from flows.report import RunFailedError
+    from storage.places import check_writable
 
     pipeline = load(file)
+    if not pipeline.vectors.root.is_dir():
+        check_writable(pipeline.vectors.root)  # with a store, the plan can keep the digests of the files it reads
     found = make_plan(pipeline, only=only or [], force=force, replace=replace)
     if found.idle:
         results = _idle_results(pipeline, found, promote=not no_promote)
     else:
-        from storage.places import check_writable
-
         check_writable(pipeline.vectors.root)
         try:
             results = _run_flow(file, only, force, promote=not no_promote, replace=replace)

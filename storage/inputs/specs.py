@@ -11,14 +11,13 @@ import posixpath
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, overload
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from embedders.base import Progress, silent
-from embedders.data import Corpus, Graph, Images
+from embedders.data import Corpus, Graph, Images, Rows
 from embedders.errors import InputError
 from embedders.text.tokens import Tokens
 from storage.digests import DigestCache
@@ -35,10 +34,27 @@ class Scan:
     digest: str
     bytes: int
 
-    @cached_property
-    def files(self) -> tuple[Path, ...]:
-        """The paths as such, made when they are needed: planning a hundred thousand files needs none."""
-        return tuple(map(Path, self.paths))
+    @property
+    def files(self) -> Sequence[Path]:
+        """The paths as such."""
+        return Files(self.paths)
+
+
+@dataclass(frozen=True)
+class Files(Sequence[Path]):
+    """Paths, each made when it is asked for: a hundred thousand of them take as long as looking at the files does."""
+
+    paths: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @overload
+    def __getitem__(self, place: int) -> Path: ...
+    @overload
+    def __getitem__(self, place: slice) -> Files: ...
+    def __getitem__(self, place: int | slice) -> Path | Files:
+        return Files(self.paths[place]) if isinstance(place, slice) else Path(self.paths[place])
 
 
 class DatasetSpec(BaseModel, ABC):
@@ -58,6 +74,10 @@ class DatasetSpec(BaseModel, ABC):
     @abstractmethod
     def read(self, scan: Scan, *, progress: Progress = silent) -> Any:
         """The dataset itself."""
+
+    def rows(self, scan: Scan) -> Rows | None:
+        """The rows, where the files alone tell them; None where they have to be read."""
+        return None
 
     def name(self, path: str) -> str:
         """What a file is called in ids. path: below the fixed part of the glob, with slashes."""
@@ -126,6 +146,9 @@ class ImagesSpec(DatasetSpec):
             return path
         name = path.rpartition("/")[2]
         return name if self.id == "name" else posixpath.splitext(name)[0]
+
+    def rows(self, scan: Scan) -> Images:
+        return self.read(scan)
 
     def read(self, scan: Scan, *, progress: Progress = silent) -> Images:
         return Images(scan.names, scan.files, scan.digests)
