@@ -12,6 +12,7 @@ import networkx as nx
 
 from embedders.base import Embedder
 from embedders.errors import InputError
+from embedders.registry import embedder_class
 from flows.pipeline import Pipeline
 from storage.changes import recipe_changes
 from storage.digests import DigestCache
@@ -138,7 +139,7 @@ def make_plan(pipeline: Pipeline, *, only: Sequence[str] = (), force: bool = Fal
         decided[name] = SpacePlan(
             name,
             "embed" if reason else "up to date",
-            (reason and reason + _extent(pipeline, name, recipe, scan, latest, reason)) or _idle_reason(due),
+            (reason and reason + _extent(pipeline, name, scan, latest, upstream, reason)) or _idle_reason(due),
             recipe.fingerprint,
             scan,
             latest,
@@ -168,10 +169,11 @@ def evaluation_fingerprint(pipeline: Pipeline, evaluation: Any, cache: DigestCac
 
 
 def _extent(
-    pipeline: Pipeline, name: str, recipe: Embedder[Any], scan: Scan, latest: Version | None, reason: str
+    pipeline: Pipeline, name: str, scan: Scan, latest: Version | None, upstream: SpacePlan | None, reason: str
 ) -> str:
     """How much of a changed dataset is to be embedded, where rows are embedded one by one."""
-    if reason != CHANGED or latest is None or not recipe.inductive:
+    inductive = embedder_class(pipeline.spaces[name].embedder).inductive
+    if reason != CHANGED or latest is None or not inductive or _upstream_change(latest, upstream):
         return ""
     rows = pipeline.dataset(name).rows(scan)
     return "" if rows is None else f": {to_embed(latest, rows):,} of {len(rows.ids):,} rows to embed"
@@ -196,6 +198,12 @@ def _reason(
         return CHANGED
     if lost := latest.missing():
         return f"{len(lost)} of its Parquet files are missing or cut short"
+    return _upstream_change(latest, upstream)
+
+
+def _upstream_change(latest: Version, upstream: SpacePlan | None) -> str:
+    """What is another with the space that a version starts from; empty when nothing is."""
+    manifest = latest.manifest
     if upstream is None:
         return "starts from no space any more" if manifest.upstream else ""
     if upstream.action == "embed" or upstream.latest is None:

@@ -20,7 +20,7 @@ from deltalake.transaction import AddAction, RemoveAction, create_table_with_add
 from storage.errors import BusyError, DamagedError, brief
 from storage.layout import SCHEMA
 from storage.manifest import KEY, FileEntry, Manifest, read_manifest
-from storage.places import AnyPath, asking, options, source, together
+from storage.places import AnyPath, asking, options, size, source, together
 
 RETIRED = "polyvec.retired"  # metadata of a commit that takes versions out of the space: their numbers
 PROPERTIES = {
@@ -65,9 +65,8 @@ def check_newest(folder: AnyPath) -> None:
     """
     if isinstance(folder, Path) and (last := newest(folder)) is not None:
         for number in range(max(0, last - 10), last + 1):
-            path = _entry(folder, number)
-            if path.is_file() and not path.stat().st_size:
-                raise _damaged(path, "it is empty")
+            if size(_entry(folder, number)) == 0:
+                raise _damaged(_entry(folder, number), "it is empty")
 
 
 def is_table(folder: AnyPath) -> bool:

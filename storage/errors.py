@@ -13,12 +13,6 @@ class StoreError(PolyvecError):
     """Base of the store's errors."""
 
 
-def brief(error: BaseException) -> str:
-    """What an error of delta-rs says, on one line: without the colours and the backtrace of Rust."""
-    lines = [line.strip() for line in _COLOUR.sub("", str(error)).split("\n   0: ")[0].splitlines()]
-    return " ".join(line for line in lines if line).rstrip(".")
-
-
 class NotFoundError(StoreError, InputError):
     """A space, a version or a row was asked for that the store does not hold."""
 
@@ -67,3 +61,10 @@ class ReplacedError(StoreError, InputError):
     """A version of another dimension or similarity would come under the same space name."""
 
     exit_code = 2
+
+
+def brief(error: BaseException) -> str:
+    """What an error of delta-rs says, on one line: without the colours and the backtrace of Rust."""
+    lines = [line.strip() for line in _COLOUR.sub("", str(error)).split("\n   0: ")[0].splitlines()]
+    text = " ".join(line for line in lines if line).rstrip(".")
+    return text if len(text) <= 200 else text[:197] + "..."

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +13,7 @@ from embedders.data import Rows
 from embedders.errors import InputError
 from storage.errors import DamagedError, UnreachableError
 from storage.manifest import FileEntry
-from storage.places import AnyPath
+from storage.places import AnyPath, together
 from storage.reuse import Known, Reuse, plan_reuse
 from storage.space import Version
 from storage.unfinished import Unfinished
@@ -51,7 +49,8 @@ class Basis:
         def damaged(rows: int, error: DamagedError) -> None:
             say(f"{self.space}: embedding {rows:,} rows again. {error}")
 
-        known = [*self._parts(damaged), *self.unfinished.known(encoder)]
+        parts = [] if self.version is None else _parts(self.version, damaged)
+        known = [*parts, *self.unfinished.known(encoder)]
         while True:
             found, whole = plan_reuse(data.ids, data.digests, known, encoder.dim), set(map(id, known))
             for part in found.copied:
@@ -63,26 +62,6 @@ class Basis:
             if len(whole) == len(known):
                 return found
             known = [part for part in known if id(part) in whole]
-
-    def _parts(self, damaged: Callable[[int, DamagedError], None]) -> list[Known]:
-        """The version's parts that can be read, several at a time: each is a few small reads."""
-        if self.version is None:
-            return []
-        entries = self.version.manifest.files
-        with ThreadPoolExecutor(8, thread_name_prefix="parquet") as pool:
-            found = list(pool.map(_read, self.version.parts, entries))
-        for part, entry in zip(found, entries, strict=True):
-            if isinstance(part, DamagedError):
-                damaged(entry.rows, part)
-        return [part for part in found if isinstance(part, Known)]
-
-
-def _read(place: AnyPath, entry: FileEntry) -> Known | DamagedError:
-    try:
-        return Known.read(place, entry.rows, entry)
-    except DamagedError as error:
-        place.is_file()  # a bucket that does not answer says so here; its parts are none the worse
-        return error
 
 
 def basis(
@@ -115,11 +94,27 @@ def basis(
 
 def to_embed(version: Version, data: Rows) -> int:
     """How many rows of a dataset a run that goes on from a version would embed; those of a part it cannot read, too."""
-    known = []
-    for place, entry in zip(version.parts, version.manifest.files, strict=True):
-        with suppress(DamagedError):
-            known.append(Known.read(place, entry.rows, entry))
+    known = _parts(version, lambda rows, error: None)
     return len(plan_reuse(data.ids, data.digests, known, version.dim).fresh)
+
+
+def _parts(version: Version, damaged: Callable[[int, DamagedError], None]) -> list[Known]:
+    """The parts of a version that can be read; of the others, `damaged` is told the rows and the error."""
+    entries = version.manifest.files
+    found = together(version.paths.root, _read, list(zip(version.parts, entries, strict=True)))
+    for part, entry in zip(found, entries, strict=True):
+        if isinstance(part, DamagedError):
+            damaged(entry.rows, part)
+    return [part for part in found if isinstance(part, Known)]
+
+
+def _read(part: tuple[AnyPath, FileEntry]) -> Known | DamagedError:
+    place, entry = part
+    try:
+        return Known.read(place, entry.rows, entry)
+    except DamagedError as error:
+        place.is_file()  # a bucket that does not answer says so here; its parts are none the worse
+        return error
 
 
 def _key(fingerprint: str, upstream: Mapping[str, int]) -> str:

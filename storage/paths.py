@@ -22,8 +22,9 @@ from embedders.errors import InputError
 from storage.places import AnyPath
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # no folder can be called so on Windows
 PARTS = re.compile(r"v(\d{5,})-[^/]+")  # the folder of the parts that a version added
-MODEL = re.compile(r".+-v(\d+)-[^/]+")  # the folder of an encoder; the version it was learned for
+MODEL = re.compile(r".+?-v(\d+)-[^/]+")  # the folder of an encoder; the version it was learned for
 
 
 def check_name(name: str, what: str) -> str:
@@ -39,6 +40,8 @@ def check_name(name: str, what: str) -> str:
             f"Got the {what} name {shown}; expected 1 to 100 characters of a-z, A-Z, 0-9, '.', '_', '-', "
             "the first a letter or digit. Rename it."
         )
+    if DEVICE.fullmatch(name):
+        raise InputError(f"Got the {what} name {name!r}, which is a device on Windows; expected another. Rename it.")
     return name
 
 
@@ -60,13 +63,13 @@ class Paths:
         return self.root / check_name(name, "space")
 
     def parts(self, space: str, version: int, run: str) -> AnyPath:
-        return self.space(space) / f"v{version:05d}-{run}"
+        return self.space(space) / f"v{version:05d}-{check_name(run, 'run')}"
 
     def models(self, space: str) -> AnyPath:
         return self.root / "_models" / check_name(space, "space")
 
     def model(self, space: str, fingerprint: str, version: int, run: str) -> AnyPath:
-        return self.models(space) / f"{fingerprint}-v{version}-{run}"
+        return self.models(space) / f"{fingerprint}-v{version}-{check_name(run, 'run')}"
 
     def lock(self, space: str) -> Path:
         return self.local / "_locks" / f"{check_name(space, 'space')}.lock"
@@ -76,7 +79,7 @@ class Paths:
         return self.local / "_cache" / "unfinished" / check_name(space, "space")
 
     def report(self, run: str) -> AnyPath:
-        return self.root / "_reports" / run
+        return self.root / "_reports" / check_name(run, "run")
 
     @property
     def metrics(self) -> AnyPath:

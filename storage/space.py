@@ -140,6 +140,7 @@ class Space:
         Raises
         ------
         NotFoundError : the space has no version, or not that one.
+        DamagedError : the log cannot be read, or has lost a version that a release holds.
         """
         if which == "latest":
             newest = self.latest()
@@ -151,9 +152,13 @@ class Space:
         number = int(which) if str(which).isdecimal() and str(int(which)) == str(which) else self._released(str(which))
         found = delta.find(self.folder, number)
         if found is None:
-            gone = (
-                ", which was taken out (`keep:` in the pipeline file)" if number in delta.retired(self.folder) else ""
-            )
+            retired = number in delta.retired(self.folder)
+            if not retired and number in releases.read(self.paths).holding(self.name):
+                raise DamagedError(
+                    f"A release holds {self.name}@{number}, which is not in the log in {self.folder} any more; it has "
+                    f"{self._known()}. Restore the log from a copy."
+                )
+            gone = ", which was taken out (`keep:` in the pipeline file)" if retired else ""
             raise NotFoundError(f"Got version {which!r} of space {self.name!r}{gone}; it has {self._known()}.")
         return Version(self.paths, found[1], found[0])
 

@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import xxhash
 
 from embedders.base import Batch, Embedder, Encoder
@@ -67,8 +65,9 @@ class Unfinished:
         found: list[Known] = []
         for path in [] if self.anew else sorted(self._rows(encoder).glob("*.parquet")):
             try:
-                found.append(Known.read(path, pq.read_metadata(path).num_rows, xxh128=path.stem))
-            except (DamagedError, pa.ArrowException, OSError):
+                rows, xxh128 = path.stem.split("-")
+                found.append(Known.read(path, int(rows), xxh128=xxh128))
+            except (DamagedError, OSError, ValueError):
                 with suppress(OSError):
                     remove(path)
         return found
@@ -100,14 +99,14 @@ class Unfinished:
         return self.folder / f"rows-{encoder.recipe.fingerprint}-{contents(encoder)}"
 
     def _write(self, batches: Iterable[Batch], encoder: Encoder[Any]) -> None:
-        """Add parts, each named by its bytes once it is whole."""
+        """Add parts, each named by its rows and the digest of its bytes once it is whole."""
         folder = self._rows(encoder)
         folder.mkdir(parents=True, exist_ok=True)
         fresh = folder / "part.tmp"
         for table in rechunk(batches, encoder.dim):
             remove(fresh)
             entry = write_part(table, fresh, fresh.name, {})
-            fresh.rename(folder / f"{entry.xxh128}.parquet")
+            fresh.rename(folder / f"{entry.rows}-{entry.xxh128}.parquet")
 
     @property
     def _place(self) -> Path:

@@ -21,8 +21,8 @@ from filelock import FileLock, Timeout
 from embedders.base import Batch, Encoder
 from embedders.data import Rejected
 from embedders.errors import InputError
-from storage import delta, tables
-from storage.errors import BusyError, QuarantinedError, ReplacedError, UnreachableError
+from storage import delta, releases, tables
+from storage.errors import BusyError, DamagedError, QuarantinedError, ReplacedError, UnreachableError
 from storage.layout import write_parts
 from storage.manifest import Counts, Head, Manifest, Recipe, library_versions
 from storage.paths import MODEL, PARTS, Paths
@@ -196,11 +196,13 @@ def writing(
     BusyError : another run still holds it after `wait` seconds; the message says who.
     NotWritableError : the store cannot be written.
     FullError : the disk is full.
+    DamagedError : the space's log cannot be read, or has lost its end.
     """
     check_writable(space.paths.root)
     with room(space.paths.local), _locked(space, run, wait, waiting):
         base = delta.newest(space.folder)
         parent = space.latest()
+        _check_end(space, parent)
         if tidy:
             _sweep(space, parent)
         yield Writer(space.paths, space, run, parent, base)
@@ -256,6 +258,17 @@ def _who(holder: Path) -> str:
         return f"run {found['run']} (process {found['pid']} on {found['host']}, since {found['since']})"
     except (OSError, ValueError, KeyError):
         return "another run"
+
+
+def _check_end(space: Space, parent: Version | None) -> None:
+    """Refuse to go on where the log has lost its end: the numbers of lost versions must not be given again."""
+    last = 0 if parent is None else parent.number
+    for release in reversed(releases.read(space.paths).releases):
+        if (held := release.spaces.get(space.name, 0)) > last:
+            raise DamagedError(
+                f"Release {release.number} holds {space.name}@{held}, and the log in {space.folder} ends at version {last}: "
+                "an entry is missing. Restore it from a copy, or name a new space."
+            )
 
 
 def _sweep(space: Space, parent: Version | None) -> None:

@@ -224,7 +224,7 @@ def test_a_failed_commit_takes_nothing_out(space, monkeypatch):
         def create_write_transaction(self, *given, **more):
             raise CommitFailedError("lost a race")
 
-    monkeypatch.setattr(delta, "table", lambda folder: Refusing())
+    monkeypatch.setattr(delta, "table", lambda *given: Refusing())
     with pytest.raises(BusyError, match="Somebody else committed to 's' while versions were taken out"):
         retire(space, NEWEST)
     monkeypatch.undo()
@@ -392,7 +392,7 @@ def test_what_a_killed_first_run_left_goes(store, which):
         pass
     made = orphans(store)
     for path in set(made) - set(made[which]):
-        shutil.rmtree(path.parents[1])
+        shutil.rmtree(path.parents[1], ignore_errors=True)
     assert store.spaces() == [] and retention.spaces_ever(store.paths) == ["s"]
     collect(store.space("s"), None)
     assert not any(path.exists() for path in made)

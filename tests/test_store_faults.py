@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -13,19 +12,8 @@ import pytest
 
 from storage.store import VectorStore
 from tests.flow_helpers import Cli, command_line, shared_server
-from tests.helpers_faults import (
-    FULL,
-    STEPS,
-    Nursery,
-    at,
-    check_next_run,
-    check_reads,
-    next_round,
-    nursery,
-    run_round,
-    unaccounted,
-    write_project,
-)
+from tests.helpers_children import FULL, STEPS, Nursery, at, nursery
+from tests.helpers_faults import check_next_run, check_reads, next_round, run_round, unaccounted, write_project
 from tests.helpers_incremental import installed
 
 
@@ -136,7 +124,9 @@ def test_garbage_is_collected_from_a_full_disk(prepared, tmp_path, cli):
         orphan.parent.mkdir()
         orphan.write_bytes(bytes(5 << 20))
         fill(disk)
-        answer = cli("gc", at=folder)  # of the first space, nodes, versions are to be taken out, for which there is no room yet
+        answer = cli(
+            "gc", at=folder
+        )  # of the first space, nodes, versions are to be taken out, for which there is no room yet
         assert "nodes: skipped. Got a full disk" in answer.out
         assert not orphan.parent.exists()
         answer = cli("gc", at=folder)
@@ -185,7 +175,9 @@ def test_a_store_that_can_only_be_read(project, cli):
         for command in CHANGE:
             answer = cli(*command, at=project)
             assert answer.code == 2, (command, answer)
-            assert answer.err.startswith(f"error: Got the store path '{store.root}', which cannot be written (Read-only")
+            assert answer.err.startswith(
+                f"error: Got the store path '{store.root}', which cannot be written (Read-only"
+            )
             assert len(answer.err.splitlines()) == 1
         assert len(store.find("rows").matrix) == len(store.find("rows"))
         check_reads(project)

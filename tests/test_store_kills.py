@@ -14,21 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.helpers_faults import (
-    DEATHS,
-    REPO,
-    STATUS,
-    STEPS,
-    Nursery,
-    Where,
-    check_next_run,
-    check_reads,
-    next_round,
-    nursery,
-    round_of,
-    run_round,
-    write_project,
-)
+from tests.helpers_children import DEATHS, STATUS, STEPS, Nursery, Where, nursery
+from tests.helpers_faults import REPO, check_next_run, check_reads, next_round, round_of, run_round, write_project
 from tests.helpers_incremental import installed
 from tests.helpers_store import edit, process
 

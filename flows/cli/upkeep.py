@@ -126,7 +126,7 @@ def _asked(store: VectorStore, reference: str, *, every: bool) -> tuple[list[Ver
     production = store.release() or {}
     found: list[Version] = []
     lost: list[dict[str, str]] = []
-    for space in map(store.space, [name] if name else store.spaces()):
+    for space in map(store.space, [name] if name else sorted({*store.spaces(), *production})):
         try:
             if every:
                 found += space.versions()
@@ -142,7 +142,7 @@ def _asked(store: VectorStore, reference: str, *, every: bool) -> tuple[list[Ver
 def _is_gone(version: Version) -> bool:
     from storage import delta
 
-    return delta.find(version.paths.space(version.manifest.space), version.number) is None
+    return version.number in delta.retired(version.paths.space(version.manifest.space))
 
 
 def _sample(pipeline: Pipeline, one: Checked, rows: int, seed: int, *, named: bool) -> None:
