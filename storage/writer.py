@@ -48,6 +48,7 @@ class Writer:
     """The right to add versions to one space; from `writing`.
 
     base : the Delta version it builds on, which is later than the parent's after a `gc`; None when there is no table.
+    last : the highest number that a version of the space was ever given; 0 when there was none.
     """
 
     paths: Paths
@@ -55,6 +56,7 @@ class Writer:
     run: str
     parent: Version | None
     base: int | None
+    last: int
 
     def commit(
         self,
@@ -83,7 +85,7 @@ class Writer:
         BusyError : somebody committed in between.
         """
         check_replaced(self.parent, encoder.dim, encoder.similarity, replace=replace)
-        number = 1 if self.parent is None else self.parent.number + 1
+        number = self.last + 1
         recipe = encoder.recipe
         if encoder_of is None:
             model = self.paths.model(self.space.name, recipe.fingerprint, number, self.run)
@@ -202,10 +204,10 @@ def writing(
     with room(space.paths.local), _locked(space, run, wait, waiting):
         base = delta.newest(space.folder)
         parent = space.latest()
-        _check_end(space, parent)
+        last = _last(space, parent)
         if tidy:
             _sweep(space, parent)
-        yield Writer(space.paths, space, run, parent, base)
+        yield Writer(space.paths, space, run, parent, base, last)
 
 
 @contextmanager
@@ -260,15 +262,25 @@ def _who(holder: Path) -> str:
         return "another run"
 
 
-def _check_end(space: Space, parent: Version | None) -> None:
-    """Refuse to go on where the log has lost its end: the numbers of lost versions must not be given again."""
+def _last(space: Space, parent: Version | None) -> int:
+    """The highest number that was given, which releases remember of a space whose folder was deleted.
+
+    Raises
+    ------
+    DamagedError : the log has lost its end: what stands after it must not be written over.
+    """
+    made = releases.read(space.paths).releases
+    held = max((release.spaces.get(space.name, 0) for release in made), default=0)
     last = 0 if parent is None else parent.number
-    for release in reversed(releases.read(space.paths).releases):
-        if (held := release.spaces.get(space.name, 0)) > last:
-            raise DamagedError(
-                f"Release {release.number} holds {space.name}@{held}, and the log in {space.folder} ends at version {last}: "
-                "an entry is missing. Restore it from a copy, or name a new space."
-            )
+    folder = space.folder
+    if parent is None and not (folder.is_dir() and any(PARTS.fullmatch(path.name) for path in folder.iterdir())):
+        return held  # the folder was deleted, and nothing is left to be restored
+    if held > last:
+        raise DamagedError(
+            f"A release holds {space.name}@{held}, and the log in {folder} ends at version {last}: an entry is missing. "
+            "Restore it from a copy, or delete the space's folder to begin anew."
+        )
+    return last
 
 
 def _sweep(space: Space, parent: Version | None) -> None:

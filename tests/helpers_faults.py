@@ -147,6 +147,7 @@ def check_reads(folder: Path, *, told: int = -1, number_of: Callable[[str], int]
         assert bits(version) == expected(folder, version, number), name
         check_version(version)
         check_version(store.find(f"{name}@latest"))
+        assert all(list(verify(one)) == [] for one in store.space(name).versions())
     return number
 
 

@@ -181,7 +181,9 @@ def test_an_abandoned_run_ends_its_threads(drawn):
 def test_work_stays_a_bounded_piece_ahead(drawn, monkeypatch):
     read = []
     real = cnn.decode
-    monkeypatch.setattr(cnn, "decode", lambda path, **options: read.append(path) or real(path, **options))
+    monkeypatch.setattr(
+        cnn, "decode", lambda path, *content, **options: read.append(path) or real(path, *content, **options)
+    )
     many = images(list(drawn.files) * 10)
     stream = Cnn(**{**SMALL, "batch_size": 2, "threads": 2}).fit(many).encode(many)
     next(stream)
@@ -243,3 +245,15 @@ def test_relative_weights_start_from_the_pipelines_folder(tmp_path):
     assert Cnn(weights="w/net.pth").located(tmp_path).weights == str(tmp_path / "w/net.pth")
     assert Cnn(weights="/w/net.pth").located(tmp_path).weights == "/w/net.pth"
     assert Cnn(weights="random").located(tmp_path).weights == "random"
+
+
+def test_a_vector_stands_under_the_digest_of_the_bytes_it_is_of(tmp_path):
+    """A file may change after the dataset was looked at; the old digest must not get the new picture's vector."""
+    for name, colour in (("a", (200, 0, 0)), ("b", (0, 0, 200))):
+        Image.new("RGB", (40, 40), colour).save(tmp_path / f"{name}.png")
+    digests = [hashlib.sha256((tmp_path / f"{name}.png").read_bytes()).hexdigest() for name in "ab"]
+    asked = Images(["a"], [tmp_path / "a.png"], digests[:1])
+    encoder = Cnn(**SMALL).fit(asked)
+    (tmp_path / "a.png").write_bytes((tmp_path / "b.png").read_bytes())
+    [batch] = encoder.encode(asked)
+    assert list(batch.digests) == digests[1:]

@@ -167,7 +167,9 @@ def reads(path: Path, table: pa.Table) -> dict[str, Callable[[], bool]]:
 
     def batches() -> bool:
         found = list(layout.read_batches([path], [rows], ["id", "vector"], 7))
-        return pa.Table.from_batches(found, table.select(["id", "vector"]).schema).equals(table.select(["id", "vector"]))
+        return pa.Table.from_batches(found, table.select(["id", "vector"]).schema).equals(
+            table.select(["id", "vector"])
+        )
 
     return {
         "ids": lambda: layout.read_table([path], [rows], ["id"]).equals(table.select(["id"])),

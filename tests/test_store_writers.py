@@ -154,7 +154,7 @@ def test_a_lost_race_commits_nothing_and_harms_nothing(store, before):
         put(store, encoder_of("ab", matrix_of(2, seed=9)))
     space = store.space("s")
     with writing(space, "slow", wait=0, waiting=print) as slow:
-        fast = Writer(store.paths, store.space("s"), "fast", slow.parent, slow.base)
+        fast = Writer(store.paths, store.space("s"), "fast", slow.parent, slow.base, slow.last)
         mine, theirs = encoder_of("ab", matrix_of(2, seed=1)), encoder_of("ab", matrix_of(2, seed=2))
         fast.commit(Source("d", "x", 2, {}), theirs, theirs.encode(None), {}, 0.0)
         with pytest.raises(BusyError, match=rf"'s' while version {before + 1} was made.*Run again"):

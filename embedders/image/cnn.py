@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
@@ -21,7 +22,7 @@ from embedders.errors import InputError
 from embedders.image import backbones
 from embedders.image import weights as weight_files
 from embedders.image.backbones import LITE0, Preprocessing
-from embedders.image.decode import PIXEL_LIMIT, DecodeError, decode
+from embedders.image.decode import PIXEL_LIMIT, DecodeError, decode, read
 from embedders.image.precision import Device, Precision, resolve_device, resolve_precision
 from embedders.image.prefetch import ahead, workers
 from embedders.image.torchvision_ops import import_torch
@@ -35,6 +36,9 @@ _GPU = threading.Lock()
 _RUNS: list[int] = []
 """The number of torch's threads before the first of the runs going on now, once for each of them."""
 _RUNS_LOCK = threading.Lock()
+
+
+Outcome = tuple[Matrix, str] | DecodeError
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,12 +100,12 @@ class CnnEncoder(Encoder[Images]):
                 progress(rows.stop, len(data), "images")
                 yield batch
 
-    def _batch(self, data: Images, outcomes: Sequence[tuple[int, Matrix | DecodeError]]) -> Batch:
-        good = [(row, vector) for row, vector in outcomes if not isinstance(vector, DecodeError)]
-        matrix = np.stack([vector for _, vector in good]) if good else np.empty((0, self.dim), np.float32)
+    def _batch(self, data: Images, outcomes: Sequence[tuple[int, Outcome]]) -> Batch:
+        good = [(row, found) for row, found in outcomes if not isinstance(found, DecodeError)]
+        matrix = np.stack([vector for _, (vector, _) in good]) if good else np.empty((0, self.dim), np.float32)
         return Batch(
             Vectors(self.entity, [data.ids[row] for row, _ in good], matrix),
-            [data.digests[row] for row, _ in good],
+            [digest for _, (_, digest) in good],
             rejected=tuple(
                 Rejected(data.ids[row], str(data.files[row]), error.code, str(error))
                 for row, error in outcomes
@@ -109,15 +113,23 @@ class CnnEncoder(Encoder[Images]):
             ),
         )
 
-    def _outcomes(self, files: Sequence[Path], step: int, rows: range) -> list[Matrix | DecodeError]:
-        """The vector (dim,) of each row, or why there is none. The network always gets `step` pictures, some black."""
+    def _outcomes(self, files: Sequence[Path], step: int, rows: range) -> list[Outcome]:
+        """The vector (dim,) of each row with the digest of the bytes that it is of, or why there is none.
+
+        A file may have changed since the dataset was looked at: a vector must not stand under another content's digest.
+        The network always gets `step` pictures, some black.
+        """
         look, limit = self.preprocessing, self.recipe.pixel_limit
         pixels = np.zeros((step, look.crop, look.crop, 3), np.uint8)
         errors: dict[int, DecodeError] = {}
+        digests = [""] * len(rows)
         for i, row in enumerate(rows):
             try:
+                content = read(files[row])
+                digests[i] = hashlib.sha256(content).hexdigest()
                 pixels[i] = decode(
                     files[row],
+                    content,
                     short_side=look.short_side,
                     crop=look.crop,
                     interpolation=look.interpolation,
@@ -128,7 +140,7 @@ class CnnEncoder(Encoder[Images]):
         if len(errors) == len(rows):
             return list(errors.values())
         matrix = self._forward(pixels)
-        return [errors[i] if i in errors else matrix[i] for i in range(len(rows))]
+        return [errors[i] if i in errors else (matrix[i], digests[i]) for i in range(len(rows))]
 
     def _forward(self, pixels: NDArray[np.uint8]) -> Matrix:
         """(n, crop, crop, 3) uint8 -> (n, dim) float32. Permuting gives channels_last, the fast layout of convolutions."""

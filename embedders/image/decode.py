@@ -7,6 +7,7 @@ them (EPS) starts Ghostscript.
 
 from __future__ import annotations
 
+import io
 import struct
 import threading
 import warnings
@@ -65,8 +66,22 @@ class DecodeError(InputError):
         self.code: Code = code
 
 
+def read(path: Path) -> bytes:
+    """A file's bytes.
+
+    Raises
+    ------
+    DecodeError : with code "missing_file" or "broken_image".
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise _explained(path, error) from error
+
+
 def decode(
     path: Path,
+    content: bytes | None = None,
     *,
     short_side: int,
     crop: int,
@@ -81,7 +96,7 @@ def decode(
 
     Parameters
     ----------
-    path : the file.
+    path : the file. content : its bytes, if they were read already.
     short_side, crop : in pixels, `short_side >= crop >= 1`, so that nothing has to be padded.
     interpolation : the filter that the weights were trained with.
     pixel_limit : most pixels (width x height) of a picture; checked before its pixels are read.
@@ -99,7 +114,7 @@ def decode(
     openers = _openers()
     _quiet()
     try:
-        with Path(path).open("rb") as file:
+        with Path(path).open("rb") if content is None else io.BytesIO(content) as file:
             image = _open(path, file, openers, pixel_limit)
             box = _shrink(image, short_side)
             with _ONE_LARGE if image.width * image.height > _LARGE else nullcontext():
