@@ -18,7 +18,7 @@ from prefect.task_runners import ThreadPoolTaskRunner  # noqa: E402
 from embedders.errors import InputError, PolyvecError  # noqa: E402
 from flows import tasks  # noqa: E402
 from flows.pipeline import Pipeline  # noqa: E402
-from flows.plan import Plan, SpacePlan, make_plan  # noqa: E402
+from flows.plan import Plan, SpacePlan, holds, make_plan  # noqa: E402
 from flows.progress import board  # noqa: E402
 from flows.report import Results, Row, RunFailedError  # noqa: E402
 from flows.steps import ScoreRef, VersionRef, recorded_scores, version_ref  # noqa: E402
@@ -75,7 +75,7 @@ def _wire(pipeline: Pipeline, plan: Plan, run: str, *, promote: bool, replace: b
                 [versions[spec.start.space]] if spec.start and spec.start.space in versions else []
             )
             versions[space.name] = tasks.embed.submit(
-                pipeline, space.name, run, force=space.reason == "forced", replace=replace, wait_for=before
+                pipeline, space.name, run, force=space.forced, replace=replace, wait_for=before
             )
         ref = versions.get(space.name) or _current(space)
         scores[space.name] = [tasks.evaluate.submit(pipeline, ref, name) for name in space.evaluations]
@@ -110,8 +110,8 @@ def _gather(
         else:
             rows.append(Row(space=space.name, status="not run" if ref is None else "failed"))
     released = None
-    if not failures and (not plan.released or any(row.status == "new" for row in rows)):
-        made = {row.space: row.version for row in rows}
+    made = {row.space: row.version for row in rows if row.version}
+    if not failures and not holds(pipeline.vectors, made):
         released = _answer(tasks.release.submit(pipeline, made, run, promote))
         if isinstance(released, BaseException):
             failures.append(("release", "", released))

@@ -40,8 +40,8 @@ class Start(Frozen):
 class KeepSpec(Frozen):
     """Versions that stay: what any of the rules keeps. Versions that a release needs always stay."""
 
-    versions: int | None = Field(None, ge=1, description="the newest so many of each space")
-    days: float | None = Field(None, ge=0, description="those made in the last so many days")
+    versions: int | None = Field(None, ge=1, strict=True, description="the newest so many of each space")
+    days: float | None = Field(None, ge=0, le=36500, strict=True, description="those made in the last so many days")
 
 
 class SpaceSpec(Frozen):

@@ -16,10 +16,12 @@ from embedders.registry import embedder_class
 from flows.pipeline import Pipeline
 from storage.changes import recipe_changes
 from storage.digests import DigestCache
+from storage.errors import NotFoundError
 from storage.incremental import to_embed
 from storage.inputs.specs import Scan
 from storage.manifest import Recipe
 from storage.space import Version
+from storage.store import VectorStore
 from storage.writer import check_replaced
 
 Node = tuple[str, str]
@@ -37,6 +39,7 @@ class SpacePlan:
     scan: Scan
     latest: Version | None
     evaluations: tuple[str, ...] = ()
+    forced: bool = False
 
     @property
     def idle(self) -> bool:
@@ -105,8 +108,12 @@ def selected(graph: nx.DiGraph[Node], pipeline: Pipeline, only: Sequence[str]) -
     return [name for kind, name in order if kind == "space" and (kind, name) in wanted]
 
 
-def make_plan(pipeline: Pipeline, *, only: Sequence[str] = (), force: bool = False, replace: bool = False) -> Plan:
+def make_plan(
+    pipeline: Pipeline, *, only: Sequence[str] = (), force: bool = False, replace: bool = False, extent: bool = False
+) -> Plan:
     """Look at files and versions, and decide. Reads digests, makes and trains nothing.
+
+    extent : also say how many rows of a changed dataset are to be embedded.
 
     Raises
     ------
@@ -128,10 +135,12 @@ def make_plan(pipeline: Pipeline, *, only: Sequence[str] = (), force: bool = Fal
         recipe, scan = pipeline.recipe(name), scans[spec.dataset]
         latest = store.space(name).latest()
         upstream = None if spec.start is None else decided[spec.start.space]
-        reason = _reason(recipe, scan, latest, upstream, force=force and (not only or name in only))
+        forced = force and (not only or name in only)
+        reason = _reason(recipe, scan, latest, upstream, force=forced)
         if reason and latest is not None:  # where the width is known only after fitting, the step says so
-            width = getattr(recipe, "dim", latest.dim)
-            check_replaced(latest, width, recipe.similarity, replace=replace)
+            for version in _read_from(store, name, latest):
+                width = getattr(recipe, "dim", version.dim)
+                check_replaced(version, recipe.entity, width, recipe.similarity, replace=replace)
         scored = set() if latest is None or reason else {row["fingerprint"] for row in store.metrics(latest)}
         due = tuple(
             e.name for e in pipeline.evaluate.get(name, []) if evaluation_fingerprint(pipeline, e, cache) not in scored
@@ -139,22 +148,46 @@ def make_plan(pipeline: Pipeline, *, only: Sequence[str] = (), force: bool = Fal
         decided[name] = SpacePlan(
             name,
             "embed" if reason else "up to date",
-            (reason and reason + _extent(pipeline, name, scan, latest, upstream, reason)) or _idle_reason(due),
+            reason + (_extent(pipeline, name, scan, latest, upstream, reason) if extent else "")
+            if reason
+            else _idle_reason(due),
             recipe.fingerprint,
             scan,
             latest,
             due,
+            forced,
         )
-    held = {held for release in store.releases() for held in release.spaces.items()}
-    released = all(s.latest is not None and (s.name, s.latest.number) in held for s in decided.values())
+    newest = {s.name: s.latest.number for s in decided.values() if s.latest is not None}
+    released = len(newest) == len(decided) and holds(store, newest)
     return Plan(graph, tuple(decided.values()), scans, released)
+
+
+def holds(store: VectorStore, versions: Mapping[str, int]) -> bool:
+    """Whether each of these versions is in a release, promoted or not."""
+    return set(versions.items()) <= {held for release in store.releases() for held in release.spaces.items()}
+
+
+def _read_from(store: VectorStore, name: str, latest: Version) -> list[Version]:
+    """What a new version takes the place of: the newest one, and the one that readers have."""
+    try:
+        found = store.find(name)
+    except NotFoundError:  # production's was deleted by hand
+        return [latest]
+    return [latest] if found.number == latest.number else [latest, found]
 
 
 def _scan(pipeline: Pipeline, name: str, cache: DigestCache) -> Scan:
     try:
-        return pipeline.datasets[name].scan(pipeline.base, cache)
+        scan = pipeline.datasets[name].scan(pipeline.base, cache)
     except InputError as error:
         raise InputError(f"dataset {name!r}: {error}") from error
+    store = f"{pipeline.vectors.root}/"
+    if inside := next((path for path in scan.paths if path.startswith(store)), None):
+        raise InputError(
+            f"dataset {name!r}: got {inside!r}, a file of the store, among its files; expected none, or each run would change "
+            "its own input. Narrow the path, or put the store elsewhere."
+        )
+    return scan
 
 
 def evaluation_fingerprint(pipeline: Pipeline, evaluation: Any, cache: DigestCache) -> str:

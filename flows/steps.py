@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -24,6 +25,7 @@ from storage.digests import DigestCache
 from storage.incremental import basis
 from storage.reuse import NOTHING, Reuse
 from storage.space import Space, Version
+from storage.store import VectorStore
 from storage.writer import Source, Writer, writing
 
 LOCK_WAIT = 3600.0  # seconds a run waits for another one that writes the same space
@@ -165,6 +167,16 @@ def _work(
     rest = encoder.encode(data.select(reuse.fresh), progress=progress) if len(reuse.fresh) else ()
     batches = found.unfinished.keep(rest, encoder, learned=found.version is None)
     return Work(encoder, batches, reuse, found.version, found.unfinished.clear)
+
+
+def forget_attempts(store: VectorStore, version: Version) -> None:
+    """Take rows out of the quarantine that a later attempt put there, which failed and whose input is gone again."""
+    name = version.manifest.space
+    rows = tables.quarantined(store.paths, name)
+    stay = [row for row in rows if row["version"] <= version.number]
+    if len(stay) < len(rows):
+        with suppress(PolyvecError, OSError):  # a store that can only be read keeps them
+            tables.settle(store.paths, name, stay)
 
 
 def release(pipeline: Pipeline, versions: Mapping[str, int], run: str, *, promote: bool) -> ReleaseRef:

@@ -29,6 +29,10 @@ class File(NamedTuple):
     mtime_ns: int
 
 
+_HELD: dict[File, str] = {}
+"""Digests of this process for a store that is not made yet: the first run plans, makes the store, and looks again."""
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 (hex) of a file's bytes."""
     try:
@@ -77,8 +81,9 @@ class DigestCache:
     def _read(self, files: Sequence[File]) -> dict[tuple[str, int, int], str]:
         """What is kept of files from the first to the last path: a dataset's rows, few others, never the whole table."""
         base = self._folder / "digests.sqlite"
+        held: dict[tuple[str, int, int], str] = {file: _HELD[file] for file in files if file in _HELD}
         if not files or not base.is_file():
-            return {}
+            return held
         paths = [file.path for file in files]
         with (
             suppress(sqlite3.Error),
@@ -88,11 +93,16 @@ class DigestCache:
                 "SELECT path, size, mtime_ns, digest FROM files WHERE path BETWEEN ? AND ? AND digest IS NOT NULL",
                 (min(paths), max(paths)),
             )
-            return {(path, size, mtime): digest for path, size, mtime, digest in rows}
-        return {}
+            return held | {(path, size, mtime): digest for path, size, mtime, digest in rows}
+        return held
 
     def _write(self, fresh: Mapping[File, str]) -> None:
-        if not fresh or not self._folder.parent.is_dir():  # planning makes no store
+        if not self._folder.parent.is_dir():  # planning makes no store
+            _HELD.update(fresh)
+            return
+        fresh = {**_HELD, **fresh}
+        _HELD.clear()
+        if not fresh:
             return
         file = self._folder / "digests.sqlite"
         try:  # a cache that cannot be written costs time, nothing else

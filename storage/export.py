@@ -17,9 +17,10 @@ import pyarrow.csv
 
 from embedders.base import Matrix, Progress, silent
 from embedders.errors import InputError
+from storage.digests import compare
 from storage.errors import DamagedError, NotWritableError
 from storage.names import SPLITS_LINES, SPLITS_WORDS, Names
-from storage.places import AnyPath, place_of
+from storage.places import AnyPath
 from storage.space import Version
 
 MANIFEST = "_manifest.json"  # Spark, pyarrow and pandas pass over names with "_" when they read a folder of Parquet
@@ -59,6 +60,11 @@ def export(version: Version, folder: str | os.PathLike[str], form: str, *, progr
     """
     if form not in FORMATS:
         raise InputError(f"Got the format {form!r}; expected one of {', '.join(FORMATS)}. Name one of these.")
+    root = version.paths.root
+    if isinstance(root, Path) and Path(folder).resolve().is_relative_to(root.resolve()):
+        raise InputError(
+            f"Got the folder {str(folder)!r}, which is inside the store {root}; expected one outside. Name another folder."
+        )
     target = _vacant(Path(folder))
     part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
@@ -120,14 +126,10 @@ def _pieces(version: Version, progress: Progress) -> Iterator[tuple[pa.StringArr
 
 def write_parquet(version: Version, pieces: Pieces, folder: Path) -> int:
     """`part-00000.parquet`, ...: the version's own files; hard links where the file system can, otherwise copies."""
-    for number, file in enumerate(version.files):
-        target = folder / f"part-{number:05d}.parquet"
-        try:
-            _link_or_copy(place_of(file), target)
-        except FileNotFoundError as error:
-            raise DamagedError(
-                f"The part {file} is missing. Restore it from a copy, or run the pipeline with --force."
-            ) from error
+    for number, (place, entry) in enumerate(zip(version.parts, version.manifest.files, strict=True)):
+        if problem := compare(place, entry.xxh128):
+            raise DamagedError(f"The part {place} {problem}. Restore it from a copy, or run the pipeline with --force.")
+        _link_or_copy(place, folder / f"part-{number:05d}.parquet")
     return 0
 
 
@@ -136,8 +138,6 @@ def _link_or_copy(place: AnyPath, target: Path) -> None:
         try:
             os.link(place, target)
             return
-        except FileNotFoundError:
-            raise
         except OSError:  # another file system, or one without hard links
             pass
     with place.open("rb") as source, target.open("xb") as out:

@@ -221,7 +221,9 @@ def open_part(path: AnyPath, rows: int) -> Iterator[Part]:
                 )
             yield Part(path, file, metadata, seal)
     except FileNotFoundError as error:
-        raise DamagedError(f"The part {path} is missing. {REMEDY}") from error
+        raise DamagedError(
+            f"The part {path} is missing: taken out since by `keep:` or `gc`, or lost. Open the version again; if it is there, restore the part from a copy, or run the pipeline with --force."
+        ) from error
     except (pa.ArrowException, OSError, UnicodeDecodeError, BrokenSealError) as error:
         raise DamagedError(f"The part {path} cannot be read ({error}). {REMEDY}") from error
 

@@ -81,6 +81,12 @@ def read_rows_at(
     DamagedError : the table cannot be read.
     """
     if not delta.is_table(folder):
+        if (
+            folder.is_dir() and sum(path.name.endswith(".parquet") for path in folder.iterdir()) > 1
+        ):  # one: a first write was cut off
+            raise DamagedError(
+                f"The table {folder} has lost its log. Restore _delta_log from a copy, or delete the folder to begin anew."
+            )
         return None, []
     delta.check_newest(folder)
     for _ in range(TRIES):

@@ -34,8 +34,9 @@ def commit(
 ) -> Release:
     """Commit the next release, and move `production` to it, in one step.
 
-    versions : of the spaces that the run brought up to date; the other spaces stay as `production` has them, as long as
-    the store has them.
+    versions : of the spaces that the run brought up to date. One that was in a release before comes in only where
+    `production` has none of its space: if `production` has another, a rollback or --no-promote left it there. The other
+    spaces stay as `production` has them, as long as the store has them.
 
     Raises
     ------
@@ -51,8 +52,10 @@ def commit(
             state = read(paths)
             held = state.pointed(PRODUCTION)
             stays = {s: v for s, v in (held.spaces if held else {}).items() if delta.is_table(paths.space(s))}
+            known = {pair for release in state.releases for pair in release.spaces.items()}
+            new = {s: v for s, v in versions.items() if s not in stays or (s, v) not in known}
             number = 1 + max((release.number for release in state.releases), default=0)
-            rows = [_row(state.sequence + 1, "release", number, None, None, stays | dict(versions), run, who, why)]
+            rows = [_row(state.sequence + 1, "release", number, None, None, stays | new, run, who, why)]
             if promote:
                 before = held.number if held else None
                 rows.append(_row(state.sequence + 2, "move", number, PRODUCTION, before, None, None, who, why))
@@ -107,7 +110,7 @@ def rollback(
     _before(read(paths), name, expected)  # before the store is touched
     with lock(paths):
         state = read(paths)
-        return _point(paths, state, _before(state, name, expected), name, state.pointers[name], who, why)
+        return _point(paths, state, _before(state, name, expected), name, state.pointers[name], who, why, back=True)
 
 
 def _before(state: State, name: str, expected: int | None) -> int:
@@ -132,7 +135,7 @@ def _expect(state: State, name: str, expected: int | None) -> None:
 
 
 def _point(
-    paths: Paths, state: State, number: int, name: str, expected: int | None, who: str | None, why: str
+    paths: Paths, state: State, number: int, name: str, expected: int | None, who: str | None, why: str, *, back: bool = False
 ) -> Move:  # fmt: skip
     _check_versions(paths, state.release(number))
     if expected is None:
@@ -141,7 +144,8 @@ def _point(
         _expect(state, name, expected)
         if state.pointers.get(name) == number:
             return next(move for move in reversed(state.moves) if move.name == name)
-        row = _row(state.sequence + 1, "move", number, name, expected or None, None, None, who, why)
+        event = "rollback" if back else "move"
+        row = _row(state.sequence + 1, event, number, name, expected or None, None, None, who, why)
         if _put(paths, state, [row]):
             return move_of(row)
         _pause(attempt)

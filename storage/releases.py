@@ -47,7 +47,7 @@ class Release:
 
 @dataclass(frozen=True)
 class Move:
-    """A name came to point at another release. previous: where it pointed before."""
+    """A name came to point at another release. previous: where it pointed before; back: by a rollback."""
 
     name: str
     release: int
@@ -55,6 +55,7 @@ class Move:
     who: str
     why: str
     time: datetime
+    back: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,9 +126,9 @@ class State:
         for move in self.moves:
             if move.name != name:
                 continue
-            if len(trail) > 1 and move.release == trail[-2]:
+            if move.back:
                 trail.pop()
-            elif not trail or move.release != trail[-1]:
+            elif trail[-1:] != [move.release]:
                 trail.append(move.release)
         return trail[-2] if len(trail) > 1 else None
 
@@ -147,7 +148,7 @@ def read(paths: Paths) -> State:
     base, rows = logs.read_rows_at(paths.releases, SCHEMA)
     rows.sort(key=lambda row: row["sequence"])
     releases = tuple(release_of(row) for row in rows if row["event"] == "release")
-    moves = tuple(move_of(row) for row in rows if row["event"] == "move")
+    moves = tuple(move_of(row) for row in rows if row["event"] in {"move", "rollback"})
     return State(base, rows[-1]["sequence"] if rows else 0, releases, moves)
 
 
@@ -159,7 +160,9 @@ def release_of(row: Mapping[str, Any]) -> Release:
 
 def move_of(row: Mapping[str, Any]) -> Move:
     """What a row of the table says of a move."""
-    return Move(row["name"], row["release"], row["previous"], row["who"], row["why"], row["time"])
+    return Move(
+        row["name"], row["release"], row["previous"], row["who"], row["why"], row["time"], row["event"] == "rollback"
+    )
 
 
 def _called(number: int | None) -> str:

@@ -15,7 +15,7 @@ from storage.errors import BusyError, FullError, NotWritableError
 from storage.paths import MODEL, NAME, PARTS, Paths
 from storage.places import AnyPath, Stored, check_writable, inside, remove, remove_empty, walk
 from storage.space import Space, Version
-from storage.writer import writing, written_by
+from storage.writer import last_number, writing, written_by
 
 AGE = 24 * 3600.0  # seconds after which what nobody needs goes, where a writer elsewhere may still be at work on it
 READERS = 3600.0  # seconds that readers of a log table are given
@@ -139,6 +139,7 @@ def collect(
     if dry_run:
         if who := written_by(space):
             raise BusyError(f"It is being written by {who}.")
+        last_number(space, space.latest())  # says so where the log is gone
         gone = outdated(space, keep)
         return gone, _of_space(space, gone, abandoned)
     with writing(space, "gc", wait=0, waiting=lambda _: None, tidy=False):

@@ -84,7 +84,7 @@ class Writer:
         AccountingError : the rows do not add up.
         BusyError : somebody committed in between.
         """
-        check_replaced(self.parent, encoder.dim, encoder.similarity, replace=replace)
+        check_replaced(self.parent, encoder.entity, encoder.dim, encoder.similarity, replace=replace)
         number = self.last + 1
         recipe = encoder.recipe
         if encoder_of is None:
@@ -133,20 +133,22 @@ class Writer:
         return Version(self.paths, manifest, committed)
 
 
-def check_replaced(parent: Version | None, dim: int, similarity: str, *, replace: bool) -> None:
+def check_replaced(parent: Version | None, entity: str, dim: int, similarity: str, *, replace: bool) -> None:
     """Refuse vectors that cannot be compared with those that stand under the same name.
 
     Raises
     ------
-    ReplacedError : dimension or similarity differ, and `replace` is not set.
+    ReplacedError : what a row is, the dimension or the similarity differs, and `replace` is not set.
     """
-    if parent is None or replace or (dim, similarity) == (parent.dim, parent.manifest.similarity):
+    if parent is None or replace:
         return
-    raise ReplacedError(
-        f"Got {dim} numbers compared by {similarity} for space {parent.manifest.space!r}, whose version {parent.number} has "
-        f"{parent.dim} compared by {parent.manifest.similarity}; expected the same, as readers rely on it. "
-        "Name a new space, or run with --replace."
-    )
+    m = parent.manifest
+    if (entity, dim, similarity) != (m.entity, m.dim, m.similarity):
+        raise ReplacedError(
+            f"Got vectors of {dim} numbers, compared by {similarity}, one each {entity}, for space {m.space!r}, whose version "
+            f"{m.version} has {m.dim}, compared by {m.similarity}, one each {m.entity}; expected the same, as readers rely on "
+            "it. Name a new space, or run with --replace."
+        )
 
 
 class Tally:
@@ -204,7 +206,7 @@ def writing(
     with room(space.paths.local), _locked(space, run, wait, waiting):
         base = delta.newest(space.folder)
         parent = space.latest()
-        last = _last(space, parent)
+        last = last_number(space, parent)
         if tidy:
             _sweep(space, parent)
         yield Writer(space.paths, space, run, parent, base, last)
@@ -262,25 +264,29 @@ def _who(holder: Path) -> str:
         return "another run"
 
 
-def _last(space: Space, parent: Version | None) -> int:
-    """The highest number that was given, which releases remember of a space whose folder was deleted.
+def last_number(space: Space, parent: Version | None) -> int:
+    """The highest number that was given to a version, which releases remember of a space whose folder was deleted.
 
     Raises
     ------
-    DamagedError : the log has lost its end: what stands after it must not be written over.
+    DamagedError : the log, or its end, is gone: what stands beside it must be neither swept nor written over.
     """
     made = releases.read(space.paths).releases
     held = max((release.spaces.get(space.name, 0) for release in made), default=0)
     last = 0 if parent is None else parent.number
-    folder = space.folder
-    if parent is None and not (folder.is_dir() and any(PARTS.fullmatch(path.name) for path in folder.iterdir())):
-        return held  # the folder was deleted, and nothing is left to be restored
-    if held > last:
+    if held > last and (parent is not None or any(number <= held for number in _begun(space))):
+        what = "ends at version " + str(last) if parent else "is gone"
         raise DamagedError(
-            f"A release holds {space.name}@{held}, and the log in {folder} ends at version {last}: an entry is missing. "
-            "Restore it from a copy, or delete the space's folder to begin anew."
+            f"A release holds {space.name}@{held}, and the log in {space.folder} {what}. Restore it from a copy, or delete "
+            "the space's folder to begin anew."
         )
-    return last
+    return max(held, last)
+
+
+def _begun(space: Space) -> list[int]:
+    """Numbers of versions whose parts lie in the space's folder."""
+    names = [path.name for path in space.folder.iterdir()] if space.folder.is_dir() else []
+    return [int(found[1]) for name in names if (found := PARTS.fullmatch(name))]
 
 
 def _sweep(space: Space, parent: Version | None) -> None:

@@ -292,7 +292,11 @@ def test_another_dimension_is_refused_before_anything_runs(server, file, cli):
     )
     edit(file, "walks: 2", "walks: 3")
     for args in (["run"], ["plan"], ["run", "--force"]):
-        refused(cli(*args), "Got 9 numbers compared by cosine for space 'words'", "run with --replace")
+        refused(
+            cli(*args),
+            "Got vectors of 9 numbers, compared by cosine, one each word, for space 'words'",
+            "run with --replace",
+        )
     assert released(file) == before
     assert len(Pipeline.load(file).vectors.space("nodes").versions()) == 1  # nothing ran
     assert "words" in {row["space"] for row in cli("plan", "--replace").table}
@@ -343,7 +347,10 @@ def test_a_width_that_is_known_only_after_fitting_is_refused_by_the_step(server,
         edit(file, "epochs: 1", "epochs: 2")
         assert cli("plan").code == 0  # nobody can know yet
         answer = cli("run")
-        assert answer.code == 2 and "nodes: Got 6 numbers compared by cosine for space 'nodes'" in answer.err
+        assert (
+            answer.code == 2
+            and "nodes: Got vectors of 6 numbers, compared by cosine, one each node, for space 'nodes'" in answer.err
+        )
         assert "run with --replace" in answer.err
         assert {row["space"]: row["status"] for row in answer.table} == {"words": "new", "nodes": "failed"}
         assert released(file) == ([{"words": 1, "nodes": 1}], {"production": 1})

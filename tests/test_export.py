@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import errno
 import json
 import os
@@ -154,35 +155,36 @@ def test_parquet_is_copied_where_links_cannot_be(version, out, monkeypatch, code
         assert path.read_bytes() == Path(file).read_bytes()
 
 
-def test_parquet_is_copied_out_of_an_object_store(version, out, monkeypatch):
+def test_parquet_is_copied_out_of_an_object_store(version, out):
     class Remote:
         """A place that is no path of this machine."""
 
-        def __init__(self, file):
-            self.open = Path(file).open
+        def __init__(self, place):
+            self.open, self.read_bytes = place.open, place.read_bytes
 
-    monkeypatch.setattr(module, "place_of", Remote)
-    export(version, out, "parquet")
+    far = dataclasses.replace(version)
+    far.__dict__["parts"] = [Remote(place) for place in version.parts]
+    export(far, out, "parquet")
     for path, file in zip(sorted(out.glob("*.parquet")), version.files, strict=True):
         assert not path.samefile(file)
         assert path.read_bytes() == Path(file).read_bytes()
 
 
 def test_parts_of_one_name_in_several_folders(version, out):
-    class Mixed:
-        """A version whose parts were added by several versions before."""
-
-        files = (version.files[3], VectorStore(version.paths.root).find("s@2").files[0], version.files[0])
-        assert len({Path(file).name for file in files}) == 2
-
+    other = VectorStore(version.paths.root).find("s@2")
+    picked = [(version, 3), (other, 0), (version, 0)]
+    mixed = dataclasses.replace(version, manifest=version.manifest.model_copy(
+        update={"files": tuple(one.manifest.files[i] for one, i in picked)}
+    ))  # fmt: skip
+    assert len({Path(file).name for file in mixed.files}) == 2
     out.mkdir()
-    module.write_parquet(Mixed, (), out)
+    module.write_parquet(mixed, (), out)
     assert [path.name for path in sorted(out.iterdir())] == [
         "part-00000.parquet",
         "part-00001.parquet",
         "part-00002.parquet",
     ]
-    assert all(path.samefile(file) for path, file in zip(sorted(out.iterdir()), Mixed.files, strict=True))
+    assert all(path.samefile(file) for path, file in zip(sorted(out.iterdir()), mixed.files, strict=True))
 
 
 def test_word2vec_text(version, out):
@@ -685,3 +687,19 @@ def test_a_process_of_its_own(project, tmp_path, out):
     assert running.returncode == 0, wrong
     assert "3 vectors of 3 numbers" in said
     assert (out / "vectors.csv").read_text(encoding="utf-8").splitlines()[0].replace('"', "") == "id,v0,v1,v2"
+
+
+def test_a_damaged_part_is_not_handed_over(tmp_path, out):
+    version = put(VectorStore(tmp_path / "vectors"), encoder_of("abc"))
+    part = Path(version.files[0])
+    content = bytearray(part.read_bytes())
+    content[len(content) // 2] ^= 1
+    part.write_bytes(content)
+    with pytest.raises(DamagedError, match=r"part-00000\.parquet is not what was written"):
+        export(version, out, "parquet")
+    assert not out.exists()
+
+
+def test_an_export_into_the_store_is_refused(version):
+    with pytest.raises(InputError, match="inside the store"):
+        export(version, version.paths.root / "s" / "v00099-x", "csv")

@@ -175,10 +175,10 @@ def test_a_store_that_does_not_exist_is_not_made(tmp_path):
 
 
 def trail(*moves: int) -> State:
-    """A state in which production went through these releases."""
+    """A state in which production went through these releases; to those below 0 by a rollback."""
     time = datetime(2026, 1, 1, tzinfo=UTC)
-    made = tuple(Release(number, {}, "", "", "", time) for number in sorted(set(moves)))
-    return State(0, 0, made, tuple(Move("production", number, None, "", "", time) for number in moves))
+    made = tuple(Release(number, {}, "", "", "", time) for number in sorted(set(map(abs, moves))))
+    return State(0, 0, made, tuple(Move("production", abs(one), None, "", "", time, one < 0) for one in moves))
 
 
 @pytest.mark.parametrize(
@@ -188,9 +188,10 @@ def trail(*moves: int) -> State:
         ([1], None),
         ([1, 2], 1),
         ([1, 2, 3], 2),
-        ([1, 2, 3, 2], 1),  # rolled back once
-        ([1, 2, 3, 2, 1], None),  # twice
-        ([1, 2, 3, 2, 4], 2),  # a run after a rollback
+        ([1, 2, 3, -2], 1),  # rolled back once
+        ([1, 2, 3, -2, -1], None),  # twice
+        ([1, 2, 3, -2, 4], 2),  # a run after a rollback
+        ([1, 2, 3, 2], 3),  # promoted to the one before, which is no rollback
         ([1, 2, 3, 1], 3),  # promoted to an older one
         ([1, 2, 2], 1),
     ],
@@ -216,6 +217,7 @@ def test_rollbacks_undo_runs_one_by_one(steps):
         else:
             stack.pop()
             assert number == stack[-1]
+            number = -number
         moves.append(number)
     assert trail(*moves).before("production") == (stack[-2] if len(stack) > 1 else None)
 
@@ -231,7 +233,9 @@ def test_rollback(store, paths):
     with pytest.raises(NotFoundError, match=r"Got 'staging' to roll back, which points at no release"):
         store.rollback(name="staging")
     assert len(read(paths).moves) == 5
-    assert commit(paths, {"s": 3}, "d").spaces == {"s": 3, "t": 1}  # goes on from where production is
+    assert commit(paths, {"s": 3, "t": 3}, "d").spaces == {"s": 1, "t": 1}  # these were released, and rolled back
+    new = put(store, encoder_of("a"), space="s").number
+    assert commit(paths, {"s": new, "t": 3}, "e").spaces == {"s": new, "t": 1}
 
 
 def test_what_was_taken_out_cannot_come_back(store, paths):

@@ -153,7 +153,8 @@ def test_a_damage_is_told_by_every_command_that_meets_it(project, cli, damage):
             next_round(project)
             before = tree(project / "vectors")
         answer = cli(*command.split(), at=project)
-        assert command not in told_by or answer.code == 1, (command, answer)
+        skipped = command.startswith("gc") and ": skipped. " in answer.out  # gc goes on with other spaces
+        assert command not in told_by or skipped or answer.code == 1, (command, answer)
         if answer.code == 1:
             told = answer.err[answer.err.index("error: ") :]
             assert "unexpected" not in told and len(told.splitlines()) == 1, (command, answer.err)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -45,6 +46,7 @@ def kill_in(children: Nursery, folder: Path, step: str | None, rng: np.random.Ge
     end = time.monotonic() + 60
     while (place.step != step) if step else (place.step in ("", "between")):
         assert time.monotonic() < end, f"never came to {step}"
+        time.sleep(0.0001)
     time.sleep(rng.uniform(0, 0.004) if step else rng.uniform(0, 0.5))
     assert child.kill() == -signal.SIGKILL
     return place.step
@@ -67,11 +69,11 @@ def test_killed_a_few_times(children, tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_many_times(children, tmp_path, record_property):
-    """38 kills in the middle of a step, 12 at any moment."""
-    hit = kill_and_check(children, tmp_path / "p", [*[None] * 12, *list(STEPS) * 3, "commit", "release"])
+def test_killed_many_times(children, tmp_path):
+    """26 kills at any moment, 24 soon after a step began."""
+    hit = kill_and_check(children, tmp_path / "p", [*[None] * 26, *list(STEPS) * 2])
     assert len(hit) > 6, hit
-    record_property("hit", dict(hit))
+    sys.stdout.write(f"hit {dict(hit)}\n")  # pytest -rP shows it
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +156,7 @@ def test_the_flow_killed_at_random_moments(site, tmp_path, monkeypatch):
             return round_of(run) if run.startswith("round-") else rounds.setdefault(run, number)
 
         check_reads(folder, number_of=number_of)
+    sys.stdout.write(f"killed {killed} of 6 flows\n")
     assert killed > 3
     check_next_run(folder)
     number = next_round(folder)

@@ -18,15 +18,10 @@ To = Annotated[Path, typer.Option("--to", help="A new or empty folder.", metavar
 
 def export(reference: Reference, form: Format, to: To, file: File = DEFAULT_FILE, as_json: Json = False) -> None:
     """Write a version as files of other tools' formats."""
-    from embedders.errors import InputError
     from storage.export import export as write
 
     store = load_store(file)
     version = store.find(reference)
-    if isinstance(store.root, Path) and to.resolve().is_relative_to(store.root.resolve()):
-        raise InputError(
-            f"Got the folder {str(to)!r}, which is inside the store {store.root}; expected one outside. Name another folder."
-        )
     name = f"{version.manifest.space} @ {version.number}"
     with shown_board() as board, board.step(f"export {name}") as progress:
         done = write(version, to, form, progress=progress)

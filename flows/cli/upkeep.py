@@ -188,7 +188,7 @@ def gc(
     of the newest release.
     """
     from storage import retention
-    from storage.errors import BusyError, FullError, NotFoundError
+    from storage.errors import BusyError, DamagedError, FullError, NotFoundError
 
     pipeline = load(file)
     paths, keep = pipeline.vectors.paths, pipeline.kept
@@ -197,12 +197,15 @@ def gc(
         raise NotFoundError(f"Got space {space!r}, which is not in {paths.root}. Spaces there: {', '.join(names)}.")
     lines: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
+    strangers: list[str] = []
     for name in [space] if space else names:
         try:
             one = pipeline.vectors.space(name)
-            gone, found = retention.collect(one, keep, abandoned=name not in pipeline.spaces, dry_run=dry_run)
+            here = name in pipeline.spaces  # `keep:` is said of the spaces of its file
+            gone, found = retention.collect(one, keep if here else None, abandoned=not here, dry_run=dry_run)
+            strangers += [name] if keep and not here else []
             lines += _lines(name, gone, found, keep)
-        except (BusyError, FullError) as error:
+        except (BusyError, DamagedError, FullError) as error:
             skipped[name] = str(error)
     if not space:
         lines += _lines("", [], retention.collect_logs(paths, dry_run=dry_run), keep)
@@ -210,6 +213,8 @@ def gc(
         print_json({"dry_run": dry_run, "keep": keep and vars(keep), "gone": lines, "skipped": skipped})
     else:
         _print_lines(lines, skipped, keep, dry_run=dry_run)
+        if strangers:
+            say(f"not in this pipeline file, so that all of their versions stay: {', '.join(strangers)}")
 
 
 def _lines(name: str, gone: Sequence[Version], found: Sequence[Garbage], keep: Keep | None) -> list[dict[str, Any]]:

@@ -48,7 +48,7 @@ def plan(
     from flows.plan import make_plan
 
     pipeline = load(file)
-    found = make_plan(pipeline, only=only or [], force=force, replace=replace)
+    found = make_plan(pipeline, only=only or [], force=force, replace=replace, extent=True)
     if as_json:
         print_json([{"space": s.name, "action": s.action, "reason": s.reason, "dataset": pipeline.spaces[s.name].dataset, "files": len(s.scan.files), "bytes": s.scan.bytes,
                      "version": s.latest.number if s.latest else None, "evaluate": list(s.evaluations)} for s in found.spaces])  # fmt: skip
@@ -71,6 +71,7 @@ def plan(
         )
     print_table(["space", "from", "files", "size", "now", "action", "why"], rows, ["files", "size"])
     todo = [s.name for s in found.spaces if not s.idle] or ([] if found.released else ["release"])
+    _say_behind(pipeline, found)
     say(f"to run: {', '.join(todo)}" if todo else "nothing to do")
 
 
@@ -90,11 +91,11 @@ def run(
     from storage.places import check_writable
 
     pipeline = load(file)
-    if not pipeline.vectors.root.is_dir():
-        check_writable(pipeline.vectors.root)  # with a store, the plan can keep the digests of the files it reads
     found = make_plan(pipeline, only=only or [], force=force, replace=replace)
     if found.idle:
         results = _idle_results(pipeline, found, promote=not no_promote)
+        if not as_json:
+            _say_behind(pipeline, found)
     else:
         check_writable(pipeline.vectors.root)
         try:
@@ -142,16 +143,29 @@ def _stopping(board: Any) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+def _say_behind(pipeline: Pipeline, found: Plan) -> None:
+    """Say where readers of production do not get what is newest: after a rollback, or --no-promote."""
+    production = (pipeline.vectors.release() if found.released else None) or {}
+    for s in found.spaces:
+        if s.latest and production.get(s.name, s.latest.number) != s.latest.number:
+            say(
+                f"production holds {s.name}@{production[s.name]}, the newest is {s.latest.number}; to move it: polyvec promote"
+            )
+
+
 def _idle_results(pipeline: Pipeline, found: Plan, *, promote: bool) -> Results:
     """What stands already; if a run before this one ended before its release, the release is made up for."""
     from flows.report import Results, Row
-    from flows.steps import recorded_scores, release, version_ref
+    from flows.steps import forget_attempts, recorded_scores, release, version_ref
 
     rows = [
         Row.of(version_ref(s.latest, fresh=False), recorded_scores(pipeline, s.latest))
         for s in found.spaces
         if s.latest
     ]
+    for s in found.spaces:
+        if s.latest:
+            forget_attempts(pipeline.vectors, s.latest)
     made = None
     if not found.released:
         made = release(pipeline, {row.space: row.version for row in rows if row.version}, "", promote=promote)
