@@ -103,7 +103,8 @@ def reading(tmp_path, monkeypatch, capsys):
                     said.append(answer.out)
         return said
 
-    return run
+    yield run
+    names.clear()  # or DuckDB's relation outlives its library
 
 
 def test_the_reading_examples_run_as_written(reading):

@@ -66,9 +66,6 @@ for command in (
 
 def main() -> None:
     """Run the command line; exit codes: 0 done, 1 a space failed, 2 bad input or usage, 130 interrupted."""
-    atexit.register(
-        gc.freeze
-    )  # or the interpreter looks through all of torch and Prefect once more as it ends: a second
     try:
         app(prog_name="polyvec")
     except SystemExit as end:
@@ -94,5 +91,11 @@ def main() -> None:
         sys.exit(1)
 
 
-if __name__ == "__main__":
+def process() -> None:
+    """The command line as a process of its own."""
+    atexit.register(gc.freeze)  # or the interpreter looks once more through all of torch and Prefect as it ends
     main()
+
+
+if __name__ == "__main__":
+    process()
