@@ -106,7 +106,7 @@ def polyvec(file: Path, environment: Mapping[str, str], *options: str, idle: boo
     ------
     RuntimeError : it failed, or did something when it should be idle, or nothing when it should not.
     """
-    command = [sys.executable, "-c", "from flows.cli.main import main; main()", "run", "-f", str(file), "--json"]
+    command = [sys.executable, "-c", "from flows.cli.main import process; process()", "run", "-f", str(file), "--json"]
     started = time.perf_counter()
     done = subprocess.run(
         [*command, *options], cwd=file.parent, env=dict(environment), capture_output=True, text=True, timeout=TOO_LONG

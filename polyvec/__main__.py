@@ -1,6 +1,6 @@
 """`python -m polyvec` is `polyvec`."""
 
-from flows.cli.main import main
+from flows.cli.main import process
 
 if __name__ == "__main__":
-    main()
+    process()
