@@ -110,7 +110,9 @@ def plain(file: Path, environment: Mapping[str, str]) -> float:
 def flow(file: Path, environment: Mapping[str, str]) -> float:
     """`polyvec run`."""
     return process(
-        [sys.executable, "-c", "from flows.cli.main import process; process()", "run", "-f", str(file)], file, environment
+        [sys.executable, "-c", "from flows.cli.main import process; process()", "run", "-f", str(file)],
+        file,
+        environment,
     )
 
 
