@@ -15,7 +15,9 @@ WIDEST = 50
 FEWEST = 30
 
 
-def project(matrix: NDArray[Any], *, seed: int = 0, limit: int = 1000) -> tuple[NDArray[np.int64], Matrix]:
+def project(
+    matrix: NDArray[Any], *, seed: int = 0, limit: int = 1000, quick: bool = False
+) -> tuple[NDArray[np.int64], Matrix]:
     """PCA to at most 50 dimensions, then t-SNE (van der Maaten and Hinton 2008) to 2, on at most `limit` rows.
 
     Fewer than 30 rows, and rows on a line, are projected by PCA alone; a missing dimension is 0.
@@ -25,6 +27,7 @@ def project(matrix: NDArray[Any], *, seed: int = 0, limit: int = 1000) -> tuple[
     matrix : (n, dim), finite.
     seed : of the sample of rows and of t-SNE; the same seed gives the same numbers.
     limit : rows that are projected, at least 1.
+    quick : PCA alone, which takes milliseconds.
 
     Returns
     -------
@@ -43,14 +46,14 @@ def project(matrix: NDArray[Any], *, seed: int = 0, limit: int = 1000) -> tuple[
     chosen = matrix[rows].astype(np.float64)
     if not np.isfinite(chosen).all():
         raise InputError("Got NaN or infinity in the matrix; expected finite numbers. Check the vectors.")
-    return rows, _places(chosen, seed)
+    return rows, _places(chosen, seed, quick)
 
 
-def _places(matrix: NDArray[np.float64], seed: int) -> Matrix:
+def _places(matrix: NDArray[np.float64], seed: int, quick: bool) -> Matrix:
     """(m, 2) float32 places of the rows (m, dim)."""
     with one_thread():
         components = _components(matrix)
-    if len(matrix) < FEWEST or components.shape[1] < 2:
+    if quick or len(matrix) < FEWEST or components.shape[1] < 2:
         places = np.zeros((len(matrix), 2), np.float32)
         places[:, : components.shape[1]] = components[:, :2]
         return places

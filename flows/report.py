@@ -200,7 +200,10 @@ def labels_of(pipeline: Pipeline, space: str) -> Mapping[str, str]:
 
 
 def draw(version: Version, labels: Mapping[str, str]) -> bytes:
-    """A PNG of the vectors in two dimensions, coloured by label; without labels the first rows carry their names."""
+    """A PNG of the vectors in two dimensions, coloured by label; without labels the first rows carry their names.
+
+    A version that took rows over is drawn by PCA: it may not take longer to draw than to make.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -210,14 +213,15 @@ def draw(version: Version, labels: Mapping[str, str]) -> bytes:
     known = np.flatnonzero([name in labels for name in ids])
     if not len(known):
         labels, known = {}, np.arange(min(len(ids), POINTS))
-    rows, xy = project(matrix[known], seed=0, limit=POINTS)
+    quick = version.manifest.counts.reused > 0
+    rows, xy = project(matrix[known], seed=0, limit=POINTS, quick=quick)
     names = ids[known][rows]
     figure = Figure(figsize=(8, 5.5), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     axes: Any = figure.add_subplot()
     axes.set_axis_off()
     axes.set_title(
-        f"{version.manifest.space} @ {version.number}: {len(version):,} x {version.dim}, {len(rows):,} drawn",
+        f"{version.manifest.space} @ {version.number}: {len(version):,} x {version.dim}, {len(rows):,} drawn by {'PCA' if quick else 't-SNE'}",
         fontsize=11,
     )
     if labels:
