@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,8 +31,9 @@ class Corpus:
     ----------
     words : all distinct words, most frequent first, ties in code-point order.
     counts : (n_words,) int64, how often each word occurs.
-    tokens : (n_tokens,) int32, rows of `words`, document after document.
-    offsets : (n_documents + 1,) int64; document i is `tokens[offsets[i]:offsets[i + 1]]`.
+    tokens : (n_tokens,) int32, rows of `words`, text after text; may be a read-only memory map larger than memory.
+    offsets : (n_texts + 1,) int64; text i is `tokens[offsets[i]:offsets[i + 1]]`: a document, or a sentence where the
+        dataset splits them. Contexts never cross its ends.
     rejected : documents that could not be read (they count at the dataset, not among the words).
     """
 
@@ -48,6 +49,42 @@ class Corpus:
 
     def __len__(self) -> int:
         return len(self.words)
+
+
+@dataclass(frozen=True, eq=False)
+class Documents:
+    """The documents of a corpus, each of them a row.
+
+    Parameters
+    ----------
+    ids : (n,) unique.
+    digests : (n,) hex digest of each document's words in their order; equal words, equal digest, whatever else the
+        corpus holds.
+    words, counts, tokens : as in `Corpus`, of the whole corpus, also after `select`.
+    offsets : (n, 2) int64; document i is `tokens[offsets[i, 0]:offsets[i, 1]]`.
+    rejected : documents that could not be read.
+    """
+
+    ids: Sequence[str]
+    digests: Sequence[str]
+    words: Sequence[str]
+    counts: NDArray[np.int64]
+    tokens: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    rejected: tuple[Rejected, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def select(self, rows: Sequence[int] | NDArray[np.int64]) -> Documents:
+        """Some of the documents, in the order of `rows`."""
+        ids, digests = self.ids, self.digests
+        return replace(
+            self,
+            ids=[ids[row] for row in rows],
+            digests=[digests[row] for row in rows],
+            offsets=self.offsets[np.asarray(rows, np.int64)],
+        )
 
 
 class Rows(Protocol):

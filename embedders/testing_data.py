@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedders.data import Corpus, Graph, Images
+from embedders.data import Corpus, Documents, Graph, Images
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +45,19 @@ def corpus_example(folder: Path) -> Example:
     offsets = np.concatenate([[0], np.cumsum([len(text) for text in texts])]).astype(np.int64)
     data = Corpus(words, np.array([counts[word] for word in words], np.int64), tokens, offsets)
     return Example(data, {word: topic for topic, members in topics.items() for word in members})
+
+
+def documents_example(folder: Path) -> Example:
+    """The first 40 documents of `corpus_example`, named by number, and one of a word that occurs nowhere else."""
+    corpus = corpus_example(folder).data
+    chosen = [*range(40), len(corpus.offsets) - 2]
+    ids = [f"dokument {i}" for i in chosen]
+    pieces = [corpus.tokens[corpus.offsets[i] : corpus.offsets[i + 1]].tolist() for i in chosen]
+    digests = [sha256(" ".join(corpus.words[row] for row in piece).encode()).hexdigest() for piece in pieces]
+    offsets = np.array([[corpus.offsets[i], corpus.offsets[i + 1]] for i in chosen])
+    data = Documents(ids, digests, corpus.words, corpus.counts, corpus.tokens, offsets)
+    groups = {name: "wine" if i % 2 else "rail" for name, i in zip(ids[:-1], chosen, strict=False)}
+    return Example(data, groups, data.select(range(1, 41, 3)))
 
 
 def graph_example(folder: Path) -> Example:
@@ -94,6 +107,7 @@ def _png(pixels: NDArray[np.uint8]) -> bytes:
 
 EXAMPLES: Mapping[type, Callable[[Path], Example]] = {
     Corpus: corpus_example,
+    Documents: documents_example,
     Graph: graph_example,
     Images: images_example,
 }

@@ -167,7 +167,7 @@ class Pipeline(Frozen):
         except InputError as error:
             yield ("spaces", name, "embedder"), str(error)
             return
-        if spec.dataset in self.datasets and self.datasets[spec.dataset].data is not kind.data:
+        if spec.dataset in self.datasets and kind.data not in self.datasets[spec.dataset].gives:
             got = self.datasets[spec.dataset].kind
             yield (
                 ("spaces", name, "dataset"),

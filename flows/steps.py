@@ -114,7 +114,7 @@ def embed_space(
             and not parent.missing()
         ):
             return version_ref(parent, fresh=False)
-        data = dataset.read(scan)
+        data = dataset.read(scan, recipe.data, cache=store.paths.cache)
         asked = time.monotonic()
         with budget().take(getattr(recipe, "threads", 1)):
             started += time.monotonic() - asked  # waiting for cores is not the space's work
@@ -240,9 +240,11 @@ def trivial_features(
     from embedders.data import Graph, Images
 
     spec = pipeline.dataset(version.manifest.space)  # by the space: the dataset may have another name by now
-    if spec.data not in (Graph, Images):
+    kind = spec.gives[0]
+    if kind not in (Graph, Images):
         return None
-    data: Any = spec.read(spec.scan(pipeline.base, DigestCache(version.paths.cache)))
+    cache = version.paths.cache
+    data: Any = spec.read(spec.scan(pipeline.base, DigestCache(cache)), kind, cache=cache)
     place = {row: i for i, row in enumerate(data.ids)}
     rows = np.array([place.get(row, -1) for row in vectors.ids])
     wanted = np.array([row in labels for row in vectors.ids]) & (rows >= 0)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from embedders.data import Graph
 from embedders.graph.node2vec import Node2Vec
 from flows.pipeline import Pipeline
 from storage import delta, releases, retention
@@ -99,7 +100,7 @@ def nodes_of(size: int, folder: Path) -> dict[str, bytes]:
     spec = GraphSpec(kind="graph", edges=str(path))
     recipe = Pipeline.load(folder / "polyvec.yaml").recipe("nodes")
     assert isinstance(recipe, Node2Vec)
-    data = spec.read(spec.scan(folder, DigestCache(folder)))
+    data = spec.read(spec.scan(folder, DigestCache(folder)), Graph, cache=folder)
     found = [batch.vectors for batch in recipe.fit(data).encode(data)]
     return {name: row.tobytes() for one in found for name, row in zip(one.ids, one.matrix, strict=True)}
 

@@ -18,7 +18,8 @@ from storage.inputs.specs import CorpusSpec
 
 def read(base, path, **options):
     spec = CorpusSpec(kind="corpus", path=path, **options)
-    return spec.read(spec.scan(base, DigestCache(base / "store" / "_cache")))
+    cache = base / "store" / "_cache"
+    return spec.read(spec.scan(base, DigestCache(cache)), spec.gives[0], cache=cache)
 
 
 def documents(corpus):

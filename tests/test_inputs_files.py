@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from embedders.data import Images
 from embedders.errors import InputError
 from storage import digests
 from storage.digests import DigestCache, file_digest
@@ -175,7 +176,8 @@ def test_a_file_name_that_is_not_utf8(tmp_path):
 
 def images(base, path, **options):
     spec = ImagesSpec(kind="images", path=path, **options)
-    return spec.read(spec.scan(base, DigestCache(base / "store" / "_cache")))
+    cache = base / "store" / "_cache"
+    return spec.read(spec.scan(base, DigestCache(cache)), spec.gives[0], cache=cache)
 
 
 @pytest.mark.parametrize(
@@ -339,7 +341,7 @@ def test_a_scan_looks_at_a_file_once_and_makes_no_paths(tmp_path, monkeypatch):
     monkeypatch.setattr(digests, "file_digest", None)  # reading a file again would fail
     monkeypatch.setattr(specs, "Path", None)  # so would making one
     again = spec.scan(tmp_path, cache)
-    assert again == first and len(spec.read(again).files) == 50
+    assert again == first and len(spec.read(again, Images, cache=tmp_path).files) == 50
     monkeypatch.undo()
     assert sorted(path for path in looks if path.endswith(".png")) == [str(path) for path in first.files]
 

@@ -21,7 +21,8 @@ def put(path, content):
 
 def read(base, edges, **options):
     spec = GraphSpec(kind="graph", edges=edges, **options)
-    return spec.read(spec.scan(base, DigestCache(base / "store" / "_cache")))
+    cache = base / "store" / "_cache"
+    return spec.read(spec.scan(base, DigestCache(cache)), spec.gives[0], cache=cache)
 
 
 def edges(graph):

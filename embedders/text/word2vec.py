@@ -2,43 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from embedders.base import Batch, Embedder, Encoder, Matrix, Progress, Threads, Vectors, batches, silent
+from embedders.base import Embedder, Encoder, Progress, Threads, silent
 from embedders.data import Corpus
 from embedders.errors import InputError
 from embedders.start import start_rows
-
-
-@dataclass(frozen=True, eq=False)
-class WordVectors(Encoder[Corpus]):
-    """A vocabulary and its vectors. words: most frequent first. matrix: (n, dim) float32."""
-
-    words: Sequence[str]
-    matrix: Matrix
-
-    @property
-    def dim(self) -> int:
-        return int(self.matrix.shape[1])
-
-    def encode(self, data: Corpus, *, progress: Progress = silent) -> Iterator[Batch]:
-        """The vectors of the vocabulary, most frequent word first."""
-        yield from batches(Vectors(self.entity, self.words, self.matrix))
-
-    def excluded(self, data: Corpus) -> Mapping[str, int]:
-        return {"below_min_count": len(data) - len(self.words)}
-
-    def arrays(self) -> Mapping[str, NDArray[Any]]:
-        return {"matrix": self.matrix}
-
-    def texts(self) -> Mapping[str, Sequence[str]]:
-        return {"words": self.words}
+from embedders.text.vectors import WordVectors
 
 
 class Word2Vec(Embedder[Corpus]):

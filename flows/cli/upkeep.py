@@ -160,7 +160,8 @@ def _sample(pipeline: Pipeline, one: Checked, rows: int, seed: int, *, named: bo
                 f"Got a sample of {name!r}, which is not in the pipeline file; expected one of {', '.join(pipeline.spaces)}. Leave --sample out."
             )
         dataset = pipeline.dataset(name)
-        data = dataset.read(dataset.scan(pipeline.base, DigestCache(pipeline.vectors.paths.cache)))
+        cache = pipeline.vectors.paths.cache
+        data = dataset.read(dataset.scan(pipeline.base, DigestCache(cache)), pipeline.recipe(name).data, cache=cache)
         one.sample = resample(one.version, data, rows, seed=seed)
         problem = sample_problem(one.version, one.sample)
     except DamagedError as error:

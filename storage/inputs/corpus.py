@@ -11,9 +11,10 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
+from xxhash import xxh3_64_intdigest, xxh3_128_hexdigest
 
 from embedders.base import Progress, silent
-from embedders.data import Corpus, Rejected
+from embedders.data import Corpus, Documents, Rejected
 from embedders.errors import InputError
 from embedders.text.tokens import Tokens, tokenizer
 
@@ -51,7 +52,24 @@ def read_corpus(files: list[tuple[str, Path]], *, tokens: Tokens = "words", prog
     ------
     InputError : there is no word in any file.
     """
+    return _read(files, tokens, progress)[0]
+
+
+def read_documents(
+    files: list[tuple[str, Path]], *, tokens: Tokens = "words", progress: Progress = silent
+) -> Documents:
+    """What `read_corpus` reads, with each document a row."""
+    corpus, ids = _read(files, tokens, progress)
+    known = np.array([xxh3_64_intdigest(word.encode()) for word in corpus.words], np.uint64)
+    pieces = zip(corpus.offsets[:-1].tolist(), corpus.offsets[1:].tolist(), strict=True)
+    digests = [xxh3_128_hexdigest(known[corpus.tokens[first:last]].tobytes()) for first, last in pieces]
+    offsets = np.stack([corpus.offsets[:-1], corpus.offsets[1:]], axis=1)
+    return Documents(ids, digests, corpus.words, corpus.counts, corpus.tokens, offsets, corpus.rejected)
+
+
+def _read(files: list[tuple[str, Path]], tokens: Tokens, progress: Progress) -> tuple[Corpus, list[str]]:
     cut = tokenizer(tokens)
+    ids = []
     number: defaultdict[str, int] = defaultdict(count().__next__)
     stream, ends, rejected = array("i"), array("q", [0]), []
     for done, (name, path) in enumerate(files):
@@ -76,6 +94,7 @@ def read_corpus(files: list[tuple[str, Path]], *, tokens: Tokens = "words", prog
             if found:
                 stream.extend(map(number.__getitem__, found))
                 ends.append(len(stream))
+                ids.append(place)
         progress(done + 1, len(files), "files")
     if not stream:
         raise InputError(
@@ -88,10 +107,11 @@ def read_corpus(files: list[tuple[str, Path]], *, tokens: Tokens = "words", prog
     order = np.lexsort((np.argsort(np.argsort(names)), -counts))
     rank = np.empty(len(order), np.int32)
     rank[order] = np.arange(len(order), dtype=np.int32)
-    return Corpus(
+    corpus = Corpus(
         names[order].tolist(),
         counts[order].astype(np.int64),
         rank[first_seen],
         np.frombuffer(ends, np.int64),
         tuple(rejected),
     )
+    return corpus, ids

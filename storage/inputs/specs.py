@@ -17,7 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal, overload
 from pydantic import BaseModel, ConfigDict, Field
 
 from embedders.base import Progress, silent
-from embedders.data import Corpus, Graph, Images, Rows
+from embedders.data import Corpus, Documents, Graph, Images, Rows
 from embedders.errors import InputError
 from embedders.text.tokens import Tokens
 from storage.digests import DigestCache
@@ -62,7 +62,7 @@ class DatasetSpec(BaseModel, ABC):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    data: ClassVar[type]
+    gives: ClassVar[tuple[type, ...]]  # the data types it can be read as, the usual one first
     reader: ClassVar[int] = 1  # raised when the same files and options may give other data
     suffixes: ClassVar[tuple[str, ...]]
 
@@ -72,8 +72,8 @@ class DatasetSpec(BaseModel, ABC):
         """The path or glob as given."""
 
     @abstractmethod
-    def read(self, scan: Scan, *, progress: Progress = silent) -> Any:
-        """The dataset itself."""
+    def read(self, scan: Scan, kind: type, *, cache: Path, progress: Progress = silent) -> Any:
+        """The dataset itself. kind: one of `gives`; cache: a local folder for what is derived from the files."""
 
     def rows(self, scan: Scan) -> Rows | None:
         """The rows, where the files alone tell them; None where they have to be read."""
@@ -104,7 +104,7 @@ class DatasetSpec(BaseModel, ABC):
 class CorpusSpec(DatasetSpec):
     """Text, a document a line."""
 
-    data: ClassVar[type] = Corpus
+    gives: ClassVar[tuple[type, ...]] = (Corpus, Documents)
     suffixes: ClassVar[tuple[str, ...]] = (".txt", ".txt.gz")
 
     kind: Literal["corpus"]
@@ -118,16 +118,17 @@ class CorpusSpec(DatasetSpec):
     def pattern(self) -> str:
         return self.path
 
-    def read(self, scan: Scan, *, progress: Progress = silent) -> Corpus:
-        from storage.inputs.corpus import read_corpus
+    def read(self, scan: Scan, kind: type, *, cache: Path, progress: Progress = silent) -> Corpus | Documents:
+        from storage.inputs.corpus import read_corpus, read_documents
 
-        return read_corpus(list(zip(scan.names, scan.files, strict=True)), tokens=self.tokens, progress=progress)
+        read = read_documents if kind is Documents else read_corpus
+        return read(list(zip(scan.names, scan.files, strict=True)), tokens=self.tokens, progress=progress)
 
 
 class ImagesSpec(DatasetSpec):
     """Pictures, a file each."""
 
-    data: ClassVar[type] = Images
+    gives: ClassVar[tuple[type, ...]] = (Images,)
     suffixes: ClassVar[tuple[str, ...]] = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
     kind: Literal["images"]
@@ -148,9 +149,9 @@ class ImagesSpec(DatasetSpec):
         return name if self.id == "name" else posixpath.splitext(name)[0]
 
     def rows(self, scan: Scan) -> Images:
-        return self.read(scan)
+        return Images(scan.names, scan.files, scan.digests)
 
-    def read(self, scan: Scan, *, progress: Progress = silent) -> Images:
+    def read(self, scan: Scan, kind: type, *, cache: Path, progress: Progress = silent) -> Images:
         return Images(scan.names, scan.files, scan.digests)
 
 
@@ -167,7 +168,7 @@ class EdgeColumns(BaseModel):
 class GraphSpec(DatasetSpec):
     """An edge list."""
 
-    data: ClassVar[type] = Graph
+    gives: ClassVar[tuple[type, ...]] = (Graph,)
     suffixes: ClassVar[tuple[str, ...]] = (".tsv", ".csv", ".txt")
 
     kind: Literal["graph"]
@@ -181,7 +182,7 @@ class GraphSpec(DatasetSpec):
     def pattern(self) -> str:
         return self.edges
 
-    def read(self, scan: Scan, *, progress: Progress = silent) -> Graph:
+    def read(self, scan: Scan, kind: type, *, cache: Path, progress: Progress = silent) -> Graph:
         from storage.inputs.graph import read_graph
 
         names = None if self.columns is None else (self.columns.source, self.columns.target, self.columns.weight)
