@@ -14,29 +14,8 @@ from flows import steps
 from flows.pipeline import Pipeline
 from storage import delta
 from storage.releases import read
-from tests.flow_helpers import command_line, shared_server, write_plugin
-from tests.helpers_store import PARAMS, edit, process, python, run_steps, write_project
-
-
-@pytest.fixture(scope="session")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("prefect")
-
-
-@pytest.fixture(scope="session")
-def server(home):
-    with shared_server(home) as url:
-        yield url
-
-
-@pytest.fixture
-def file(tmp_path):
-    return write_project(tmp_path)
-
-
-@pytest.fixture
-def cli(tmp_path, monkeypatch, capsys):
-    return command_line(tmp_path, monkeypatch, capsys)
+from tests.flow_helpers import write_plugin
+from tests.helpers_store import PARAMS, edit, process, python, run_steps
 
 
 @pytest.fixture
@@ -98,16 +77,6 @@ def test_two_runs_are_two_releases(server, file, cli):
     assert "No new release: no space has a new version." in Path(report).read_text()
     idle = cli("run")
     assert "no flow was started" in idle.out and not tells(idle) and len(cli("releases").table) == 2
-
-
-@pytest.fixture
-def stumble(tmp_path, monkeypatch):
-    """An installed plug-in whose fit raises."""
-    monkeypatch.syspath_prepend(str(write_plugin(tmp_path / "site")))
-    registry.known.cache_clear()
-    yield
-    monkeypatch.undo()
-    registry.known.cache_clear()
 
 
 def test_readers_see_nothing_of_a_run_that_fails(server, file, cli, stumble):

@@ -12,32 +12,10 @@ import numpy as np
 import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from embedders import registry
 from flows.pipeline import Pipeline
 from storage.store import VectorStore
-from tests.flow_helpers import command_line, shared_server, wait_for, write_plugin
+from tests.flow_helpers import wait_for
 from tests.helpers_store import PARAMS, PIPELINE, edit, process, run_steps, write_project
-
-
-@pytest.fixture(scope="session")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("prefect")
-
-
-@pytest.fixture(scope="session")
-def server(home):
-    with shared_server(home) as url:
-        yield url
-
-
-@pytest.fixture
-def file(tmp_path):
-    return write_project(tmp_path)
-
-
-@pytest.fixture
-def cli(tmp_path, monkeypatch, capsys):
-    return command_line(tmp_path, monkeypatch, capsys)
 
 
 def store_of(file):
@@ -128,15 +106,6 @@ def test_a_failing_space_leaves_the_others(server, file, cli):
     edit(file, "min_count: 9999", "min_count: 1")
     assert cli("run").code == 0
     assert numbers(file) == {"nodes": [1], "words": [1]}
-
-
-@pytest.fixture
-def stumble(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(write_plugin(tmp_path / "site")))
-    registry.known.cache_clear()
-    yield
-    monkeypatch.undo()
-    registry.known.cache_clear()
 
 
 def test_a_plugin_that_raises_is_exit_code_1(server, file, cli, stumble):

@@ -7,22 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from embedders import registry
 from flows.pipeline import Pipeline
 from flows.progress import Lines, reporting_to
-from tests.flow_helpers import shared_server, write_plugin
-from tests.helpers_store import PARAMS, edit, write_project
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    with shared_server(tmp_path_factory.mktemp("prefect")) as url:
-        yield url
-
-
-@pytest.fixture
-def file(tmp_path):
-    return write_project(tmp_path)
+from tests.helpers_store import PARAMS, edit
 
 
 def flow_runs():
@@ -123,16 +110,6 @@ def test_a_start_waits_for_its_upstream(server, file):
     found = task_runs(flow_runs()[-1])
     assert found["embed more"].start_time >= found["embed words"].end_time
     assert dict(Pipeline.load(file).vectors.find("more").manifest.upstream) == {"words": 1}
-
-
-@pytest.fixture
-def stumble(tmp_path, monkeypatch):
-    """An installed plug-in whose fit raises."""
-    monkeypatch.syspath_prepend(str(write_plugin(tmp_path / "site")))
-    registry.known.cache_clear()
-    yield
-    monkeypatch.undo()
-    registry.known.cache_clear()
 
 
 def test_a_failed_task_fails_the_flow_and_finished_spaces_stay(server, file, stumble):

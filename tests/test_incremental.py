@@ -38,19 +38,14 @@ from tests.helpers_incremental import (
     commit_contents,
     embed,
     good,
-    installed,
     write_pipeline,
     write_rows,
 )
 from tests.helpers_store import edit, run_steps
 
+pytestmark = pytest.mark.usefixtures("site")
+
 Rows = dict[str, bytes]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def plugin(tmp_path_factory):
-    with installed(tmp_path_factory.mktemp("plugin") / "site") as folder:
-        yield folder
 
 
 def rows_of(n: int, first: int = 0) -> Rows:

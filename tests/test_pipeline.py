@@ -13,12 +13,7 @@ from embedders.text.word2vec import Word2Vec
 from flows.pipeline import LATER, Neighbours, Pipeline, schema
 from flows.plan import make_plan
 from storage.inputs.specs import CorpusSpec, GraphSpec
-from tests.helpers_store import PIPELINE, edit, run_steps, write_project
-
-
-@pytest.fixture
-def file(tmp_path):
-    return write_project(tmp_path)
+from tests.helpers_store import PIPELINE, edit, run_steps
 
 
 def refused(file: Path) -> str:

@@ -14,12 +14,7 @@ from flows import plan as plan_module
 from flows.pipeline import Pipeline
 from flows.plan import build_graph, make_plan, selected
 from storage import digests
-from tests.helpers_store import edit, run_steps, write_corpus, write_edges, write_project
-
-
-@pytest.fixture
-def file(tmp_path):
-    return write_project(tmp_path)
+from tests.helpers_store import edit, run_steps, write_corpus, write_edges
 
 
 @pytest.fixture

@@ -13,21 +13,10 @@ import pytest
 
 from storage.store import VectorStore
 from tests.flow_helpers import Cli, command_line, shared_server
-from tests.helpers_children import FULL, STEPS, Nursery, at, nursery
+from tests.helpers_children import FULL, STEPS, at
 from tests.helpers_faults import check_next_run, check_reads, next_round, run_round, unaccounted, write_project
-from tests.helpers_incremental import installed
 
-
-@pytest.fixture(scope="module", autouse=True)
-def site(tmp_path_factory) -> Iterator[Path]:
-    with installed(tmp_path_factory.mktemp("plugin") / "site") as folder:
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def children(site) -> Iterator[Nursery]:
-    with nursery(site) as made:
-        yield made
+pytestmark = pytest.mark.usefixtures("site")
 
 
 @pytest.fixture(scope="module")

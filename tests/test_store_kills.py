@@ -8,29 +8,18 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.helpers_children import DEATHS, STATUS, STEPS, Nursery, Where, nursery
+from tests.helpers_children import DEATHS, STATUS, STEPS, Nursery, Where
 from tests.helpers_faults import REPO, check_next_run, check_reads, next_round, round_of, run_round, write_project
-from tests.helpers_incremental import installed
 from tests.helpers_store import edit, process
 
-
-@pytest.fixture(scope="module", autouse=True)
-def site(tmp_path_factory) -> Iterator[Path]:
-    with installed(tmp_path_factory.mktemp("plugin") / "site") as folder:
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def children(site) -> Iterator[Nursery]:
-    with nursery(site) as made:
-        yield made
+pytestmark = pytest.mark.usefixtures("site")
 
 
 def told(folder: Path) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-import uuid
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,6 @@ from storage.errors import NotFoundError
 from storage.retention import Keep
 from storage.store import VectorStore
 from storage.verify import verify
-from tests import s3_server
 from tests.helpers_incremental import bits, embed, expected, installed, write_pipeline, write_rows
 from tests.helpers_store import (
     AWKWARD,
@@ -34,20 +32,7 @@ from tests.helpers_store import (
     write_project,
 )
 
-
-@pytest.fixture(scope="module")
-def server():
-    if reason := s3_server.missing():
-        pytest.skip(reason)
-    with s3_server.running() as found:
-        yield found
-
-
-@pytest.fixture(autouse=True)
-def address(server, monkeypatch, tmp_path):
-    """Where a store of its own is for each test."""
-    s3_server.use(server, monkeypatch, tmp_path)
-    return f"s3://{s3_server.BUCKET}/{uuid.uuid4().hex}"
+pytestmark = pytest.mark.usefixtures("address")
 
 
 @pytest.fixture
@@ -82,30 +67,30 @@ def test_what_is_committed_is_what_is_read(store, monkeypatch):
     assert (store.spaces(), again.missing()) == (["s"], [])
 
 
-def test_large_parts_are_uploaded_in_pieces(store, server):
+def test_large_parts_are_uploaded_in_pieces(store, s3):
     matrix = matrix_of(1300, 2100)
-    server.requests()
+    s3.requests()
     version = put(store, encoder_of([str(i) for i in range(1300)], matrix))
-    assert any("part-00000.parquet?partNumber=2&" in request for request in server.requests())
+    assert any("part-00000.parquet?partNumber=2&" in request for request in s3.requests())
     assert store.space("s").version(1).matrix.tobytes() == matrix.tobytes()
     assert np.array_equal(store.space("s").version(1).encoder().matrix, matrix)
     assert list(verify(version)) == []
 
 
-def test_files_are_addresses_that_other_tools_read(store, server, monkeypatch):
+def test_files_are_addresses_that_other_tools_read(store, s3, monkeypatch):
     import polars
     from pyarrow.fs import FileSystem
 
     monkeypatch.setattr(layout, "ROWS_PER_FILE", 2)
     first, _ = put(store, encoder_of("abc")), put(store, encoder_of("xyz", matrix_of(3, seed=1)))
     assert all(file.startswith(f"{store.root}/s/v00001-") for file in first.files)
-    host = server.url.removeprefix("http://")
+    host = s3.url.removeprefix("http://")
     found = []
     for file in first.files:
         files, path = FileSystem.from_uri(f"{file}?endpoint_override={host}&scheme=http&region=us-east-1")
         found += pq.read_table(path, filesystem=files).column("vector").to_pylist()
     assert np.array_equal(np.array(found, np.float32), matrix_of(3))
-    options = {"aws_endpoint_url": server.url, "aws_allow_http": "true", "aws_region": "us-east-1"}
+    options = {"aws_endpoint_url": s3.url, "aws_allow_http": "true", "aws_region": "us-east-1"}
     frame = polars.read_parquet(first.files, storage_options=options)
     assert frame["id"].to_list() == ["a", "b", "c"]
     assert np.array_equal(np.array(frame["vector"].to_list(), np.float32), matrix_of(3))
@@ -223,11 +208,11 @@ def test_locks_and_caches_lie_on_this_machine(store, tmp_path):
     assert store.paths.local.is_relative_to(tmp_path / "cache" / "polyvec")
 
 
-def test_opening_a_version_asks_little_however_many_there_are(store, server):
+def test_opening_a_version_asks_little_however_many_there_are(store, s3):
     def requests(ask):
-        server.requests()
+        s3.requests()
         ask()
-        return len(server.requests())
+        return len(s3.requests())
 
     asked = []
     for number in range(1, 14):

@@ -6,7 +6,6 @@ import re
 import socket
 import subprocess
 import time
-import uuid
 from collections import Counter
 from pathlib import Path
 
@@ -18,27 +17,11 @@ from storage.bucket import Bucket
 from storage.errors import DamagedError, UnreachableError
 from storage.store import VectorStore
 from storage.verify import verify
-from tests import s3_server
 from tests.flow_helpers import command_line
 from tests.helpers_store import edit, encoder_of, matrix_of, put, python, run_steps, write_project
 
+pytestmark = pytest.mark.usefixtures("address")
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture(scope="module")
-def server():
-    if reason := s3_server.missing():
-        pytest.skip(reason)
-    with s3_server.running() as found:
-        yield found
-
-
-@pytest.fixture(autouse=True)
-def address(server, monkeypatch, tmp_path):
-    """Where a store of its own is for each test."""
-    s3_server.use(server, monkeypatch, tmp_path)
-    server.heal()
-    return f"s3://{s3_server.BUCKET}/{uuid.uuid4().hex}"
 
 
 @pytest.fixture
@@ -117,10 +100,10 @@ def test_damaged_logs(store):
 
 
 @pytest.mark.parametrize("before", [0, 1])
-def test_a_commit_whose_answer_is_lost_stands(store, server, before):
+def test_a_commit_whose_answer_is_lost_stands(store, s3, before):
     for _ in range(before):
         put(store, encoder_of("ab"))
-    server.fail(f"PUT .*{store.root.name}/s/_delta_log/0*{before}.json", times=1, done=True)
+    s3.fail(f"PUT .*{store.root.name}/s/_delta_log/0*{before}.json", times=1, done=True)
     version = put(store, encoder_of("xy", matrix_of(2, seed=1)))
     assert version.number == before + 1
     assert list(verify(store.find("s"))) == []
@@ -129,15 +112,15 @@ def test_a_commit_whose_answer_is_lost_stands(store, server, before):
 
 @pytest.mark.parametrize("before", [0, 1])
 @pytest.mark.parametrize("done", [True, False])
-def test_a_commit_that_is_never_answered_takes_nothing_away(store, server, monkeypatch, before, done):
+def test_a_commit_that_is_never_answered_takes_nothing_away(store, s3, monkeypatch, before, done):
     """Whether it stands is not known, so that its files have to stay; if it does not, they go with time."""
     for _ in range(before):
         put(store, encoder_of("ab"))
     monkeypatch.setitem(bucket.PATIENCE, "max_retries", "1")
-    server.fail(f"PUT .*{store.root.name}/s/_delta_log/0*{before}.json", times=100, done=done)
+    s3.fail(f"PUT .*{store.root.name}/s/_delta_log/0*{before}.json", times=100, done=done)
     with pytest.raises(UnreachableError):
         put(store, encoder_of("xy", matrix_of(2, seed=1)), run="lost")
-    server.heal()
+    s3.heal()
     made = before + done
     assert [version.number for version in store.space("s").versions()] == list(range(1, made + 1))
     monkeypatch.setattr(retention, "AGE", -60.0)
@@ -148,11 +131,11 @@ def test_a_commit_that_is_never_answered_takes_nothing_away(store, server, monke
     assert all(list(verify(version)) == [] for version in store.space("s").versions())
 
 
-def test_rows_of_logs_whose_answers_are_lost_are_there_once(store, server):
+def test_rows_of_logs_whose_answers_are_lost_are_there_once(store, s3):
     put(store, encoder_of("ab"))
     for number in range(2):
         for log in ("_metrics", "_releases"):
-            server.fail(f"PUT .*{store.root.name}/{log}/_delta_log/0*{number}.json", times=1, done=True)
+            s3.fail(f"PUT .*{store.root.name}/{log}/_delta_log/0*{number}.json", times=1, done=True)
         tables.record_metrics(store.paths, "s", 1, "e", "f", [(f"m{number}", 1.0, None, None)], {})
         promotion.commit(store.paths, {"s": 1}, f"run{number}")
     assert [row["metric"] for row in store.metrics(store.find("s"))] == ["m0", "m1"]
@@ -160,11 +143,11 @@ def test_rows_of_logs_whose_answers_are_lost_are_there_once(store, server):
 
 
 @pytest.mark.parametrize("match", ["GET .*/part-", "PUT .*/part-", "list-type"])
-def test_a_hiccup_is_tried_again(store, server, match):
+def test_a_hiccup_is_tried_again(store, s3, match):
     put(store, encoder_of("ab"))
-    server.fail(match, times=1, done=False)
+    s3.fail(match, times=1, done=False)
     put(store, encoder_of("xy"))
-    server.fail(match, times=1, done=False)
+    s3.fail(match, times=1, done=False)
     assert store.find("s").ids.tolist() == ["x", "y"]
 
 
@@ -211,9 +194,9 @@ def test_a_store_that_refuses_is_not_a_damaged_one(store, monkeypatch):
             ask()
 
 
-def test_a_server_that_fails_half_way_is_not_damage(store, server):
+def test_a_server_that_fails_half_way_is_not_damage(store, s3):
     version = put(store, encoder_of("ab"))
-    server.fail("GET .*/part-", times=100, done=False)
+    s3.fail("GET .*/part-", times=100, done=False)
     with pytest.raises(UnreachableError):
         _ = version.ids
 
@@ -274,6 +257,7 @@ import sys
 from storage import promotion, tables
 from storage.store import VectorStore
 from tests.helpers_store import batch_of, given, put, rejected
+
 store, name, count = VectorStore(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 print("ready", flush=True)
 sys.stdin.readline()
@@ -344,10 +328,10 @@ def test_of_two_machines_that_write_one_space_one_wins(store, machines):
 
 
 @pytest.mark.slow
-def test_of_two_machines_that_write_one_space_one_wins_many_times(store, machines, server):
-    server.requests()
+def test_of_two_machines_that_write_one_space_one_wins_many_times(store, machines, s3):
+    s3.requests()
     race(store, machines, 40)
-    tried = Counter(asked for asked in server.requests() if re.match(r"PUT .*/s/_delta_log/\d+\.json$", asked))
+    tried = Counter(asked for asked in s3.requests() if re.match(r"PUT .*/s/_delta_log/\d+\.json$", asked))
     assert max(tried.values()) == 2  # now and then both came to the door at once
 
 

@@ -33,20 +33,15 @@ from tests.helpers_incremental import (
     bits,
     check,
     embed,
-    installed,
     read_log,
     write_pipeline,
     write_rows,
 )
 from tests.helpers_store import edit
 
+pytestmark = pytest.mark.usefixtures("site")
+
 Rows = dict[str, bytes]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def plugin(tmp_path_factory):
-    with installed(tmp_path_factory.mktemp("plugin") / "site") as folder:
-        yield folder
 
 
 @pytest.fixture(autouse=True)
@@ -571,25 +566,25 @@ def kill_and_finish(folder: Path, plugin: Path, kills: int, seed: int, every: fl
     assert left == {Path(done.version.files[0]).parent.name}
 
 
-def test_a_killed_run_is_gone_on_with(tmp_path, plugin):
-    kill_and_finish(tmp_path, plugin, kills=2, seed=1)
+def test_a_killed_run_is_gone_on_with(tmp_path, site):
+    kill_and_finish(tmp_path, site, kills=2, seed=1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("every", [0.0, 0.01])
-def test_runs_killed_at_any_moment_are_gone_on_with(tmp_path, plugin, seed, every):
-    kill_and_finish(tmp_path, plugin, kills=4, seed=seed, every=every)
+def test_runs_killed_at_any_moment_are_gone_on_with(tmp_path, site, seed, every):
+    kill_and_finish(tmp_path, site, kills=4, seed=seed, every=every)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
-def test_runs_killed_before_after_and_within_the_commit(tmp_path, plugin, seed):
+def test_runs_killed_before_after_and_within_the_commit(tmp_path, site, seed):
     """At whatever moment: the store reads as it did or as it will, and the next run makes it whole."""
     rng, rows = random.Random(seed), rows_of(12)
     file = write_pipeline(tmp_path, {"s": "embedder: drawn"}, rows)
     for number in range(8):
-        with running(file, plugin):
+        with running(file, site):
             time.sleep(rng.random() * 0.25)
         for version in Pipeline.load(file).vectors.space("s").versions():
             assert list(verify(version)) == []
@@ -608,14 +603,14 @@ def test_runs_killed_before_after_and_within_the_commit(tmp_path, plugin, seed):
 
 
 @pytest.mark.slow
-def test_a_run_killed_while_it_adds_to_a_version(tmp_path, plugin):
+def test_a_run_killed_while_it_adds_to_a_version(tmp_path, site):
     file = write_pipeline(tmp_path, {"s": "embedder: drawn, params: {slow: 0.003}"}, rows_of(20))
     first = embed(file)
     rows = {name: content for name, content in rows_of(60).items() if name != "r003"}
     write_rows(tmp_path / "rows", rows)
-    killed(file, plugin, 6, 0.0, force=True)
+    killed(file, site, 6, 0.0, force=True)
     forced = set(kept(file))
-    killed(file, plugin, 8, 0.0)
+    killed(file, site, 8, 0.0)
     held = sorted(set(kept(file)) - set(rows_of(20)) - forced)
     assert len(held) >= 6
     assert bits(first.version) == bits(Pipeline.load(file).vectors.find("s"))
