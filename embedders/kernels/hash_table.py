@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -44,13 +44,13 @@ def new_table(words: int, size: int) -> Table:
 
 
 @njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
-def add_byte(h, byte):
+def add_byte(h, byte) -> Any:
     """FNV-1a, 64 bits (Fowler, Noll, Vo): the hash of what was read so far and one more byte."""
     return (h ^ np.uint64(byte)) * PRIME
 
 
 @njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
-def mix(h):
+def mix(h) -> Any:
     """The finaliser of MurmurHash3 (Appleby), so that every bit of the result depends on every bit of `h`."""
     h ^= h >> _33
     h *= _MIX[0]
@@ -60,7 +60,7 @@ def mix(h):
 
 
 @njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
-def find(slots, hashes, bounds, arena, mask, h, start, size):
+def find(slots, hashes, bounds, arena, mask, h, start, size) -> int:
     """The number of the word that stands at `arena[start:start + size]`; -1 - slot, the one it would take, if it is new.
 
     slots to arena : of a table, one by one, and small enough to be inlined: passing them costs more than the search.
@@ -80,7 +80,7 @@ def find(slots, hashes, bounds, arena, mask, h, start, size):
 
 
 @njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
-def add(slots, hashes, bounds, sizes, h, end, slot):
+def add(slots, hashes, bounds, sizes, h, end, slot) -> int:
     """Keep the word that stands in the arena past the last one, up to `end`, in a free slot; its number."""
     n = sizes[0]
     slots[slot] = n + 1
@@ -94,7 +94,7 @@ def add(slots, hashes, bounds, sizes, h, end, slot):
 
 
 @njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
-def refill(slots, hashes, sizes):
+def refill(slots, hashes, sizes) -> None:
     """Put all words into the first `sizes[1]` slots."""
     mask = sizes[1] - 1
     slots[: mask + 1] = 0
@@ -106,7 +106,7 @@ def refill(slots, hashes, sizes):
 
 
 @njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
-def merge(source, counts, table, totals, numbers):
+def merge(source, counts, table, totals, numbers) -> None:
     """Add the words of `source` that were counted, and their counts, to another table that has room for them.
 
     counts : (words of source,) int64. totals : (capacity of table,) int64, added to.
@@ -131,7 +131,7 @@ def merge(source, counts, table, totals, numbers):
 
 
 @njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
-def hash_strings(data, bounds, out):
+def hash_strings(data, bounds, out) -> None:
     """The hash of each string `data[bounds[i]:bounds[i + 1]]`, as of words."""
     for i in range(len(out)):
         h = OFFSET

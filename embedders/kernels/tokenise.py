@@ -13,7 +13,7 @@ _LONG = 0x80  # bytes from here on belong to longer sequences
 
 
 @njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
-def decode(data, at):
+def decode(data, at) -> tuple[int, int]:
     """Code point at `at` in valid UTF-8, and how many bytes it takes."""
     first = np.int64(data[at])
     if first < _LONG:
@@ -98,7 +98,7 @@ def _inspect(data, start, end, folded, characters):
 
 
 @njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
-def inspect(data, starts, ends, folded, characters, found):
+def inspect(data, starts, ends, folded, characters, found) -> None:
     """What is to be said of each text `data[starts[i]:ends[i]]` before it is cut.
 
     folded : words will be lower-cased and normalised, not taken as they stand.
@@ -195,7 +195,7 @@ def _cut_blanks(data, at, end, characters, table, tokens, n):
 
 
 @njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
-def tokenise(data, starts, ends, by_words, characters, table, tokens, stops):
+def tokenise(data, starts, ends, by_words, characters, table, tokens, stops) -> None:
     """Cut texts that `inspect` found fit, and number their words.
 
     by_words : (n,) bool, cut as `tokens.words` does; else as `str.split`.
@@ -212,14 +212,14 @@ def tokenise(data, starts, ends, by_words, characters, table, tokens, stops):
 
 
 @njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
-def count(tokens, counts):
+def count(tokens, counts) -> None:
     """Add to `counts` how often each number occurs."""
     for token in tokens:
         counts[token] += 1
 
 
 @njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
-def renumber(tokens, numbers, stops, least):
+def renumber(tokens, numbers, stops, least) -> int:
     """Replace each token by its new number; those whose new number is below `least` go.
 
     stops : (n,) where each text ends, changed alike.
@@ -241,7 +241,7 @@ def renumber(tokens, numbers, stops, least):
 
 
 @njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
-def line_ends(data, ends):
+def line_ends(data, ends) -> int:
     """Where the lines of a text end: places of line feeds, and the end if something stands after the last.
 
     Returns
@@ -260,7 +260,7 @@ def line_ends(data, ends):
 
 
 @njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
-def digest(tokens, starts, ends, hashes, out):
+def digest(tokens, starts, ends, hashes, out) -> None:
     """MurmurHash3 x64 128 (Appleby) over the 64-bit hashes of each text's words in their order.
 
     hashes : (words,) uint64. out : (n, 2) uint64.

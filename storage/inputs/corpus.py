@@ -86,7 +86,9 @@ def read_documents(files: list[tuple[str, Path]], *, progress: Progress = silent
     return found
 
 
-def _read_files(files: list[tuple[str, Path]], options: dict[str, Any], kind: type, progress: Progress) -> Corpus | Documents:
+def _read_files(
+    files: list[tuple[str, Path]], options: dict[str, Any], kind: type, progress: Progress
+) -> Corpus | Documents:
     from storage.digests import look
     from storage.inputs.specs import CorpusSpec, Scan
 
@@ -147,7 +149,9 @@ def _open(folder: Path, kind: type) -> Corpus | Documents | None:
         words = _arrow(folder / "words.arrow")
         texts = _map(folder / "texts.bin", np.int64)
         tokens = _map(folder / "tokens.bin", np.int32)
-        rejected = tuple(Rejected(**row) for batch in _arrow(folder / "rejected.arrow").to_batches() for row in batch.to_pylist())
+        rejected = tuple(
+            Rejected(**row) for batch in _arrow(folder / "rejected.arrow").to_batches() for row in batch.to_pylist()
+        )
         names, counts = words["word"].to_pylist(), words["count"].to_numpy()
         if kind is Corpus:
             return Corpus(names, counts, tokens, texts, rejected)
@@ -155,7 +159,9 @@ def _open(folder: Path, kind: type) -> Corpus | Documents | None:
         ends = _map(held, np.int64) if held.exists() else texts
         offsets = np.lib.stride_tricks.sliding_window_view(ends, 2)
         digests = HexStrings(_map(folder / "digests.bin", np.uint8).reshape(-1, 16))
-        return Documents(ArrowStrings(_arrow(folder / "ids.arrow")["id"]), digests, names, counts, tokens, offsets, rejected)
+        return Documents(
+            ArrowStrings(_arrow(folder / "ids.arrow")["id"]), digests, names, counts, tokens, offsets, rejected
+        )
     except (OSError, ValueError, LookupError, TypeError, pa.ArrowException):
         return None
 

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from embedders.base import Progress
 from embedders.data import Rejected
 from embedders.errors import InputError
-from storage.inputs.corpus_files import ID, Piece, Source, chunks, documents, nul, not_utf8
+from storage.inputs.corpus_files import ID, Piece, Source, chunks, documents, not_utf8, nul
 
 if TYPE_CHECKING:
     from embedders.text.vocabulary import Texts, Vocabulary
@@ -70,6 +70,11 @@ def build(
     cutter = Cutter(spec, vocabulary, least=len(vocabulary))
     rejected = _first_pass(folder, sources, cutter, threads, progress)
     vocabulary.counts[: cutter.least] = 0
+    size = sum(source.size for source in sources)
+
+    def tell() -> None:
+        progress(size, size, "bytes")  # of which all are read by now; this may be told to stop
+
     if not vocabulary.counts.any():
         raise InputError(
             f"Got {len(sources)} file(s) without a word, {rejected} document(s) rejected (first file: {str(sources[0].path)!r}); "
@@ -77,11 +82,11 @@ def build(
         )
     if spec.text_columns.id is not None:
         check_unique(folder / "ids.arrow", sources, spec)
-    if spec.phrasing is not None:
+    if spec.phrases is not None:
         from storage.inputs.corpus_phrases import join_phrases
 
-        join_phrases(folder, vocabulary, spec.phrasing)
-    _second_pass(folder, vocabulary)
+        join_phrases(folder, vocabulary, spec.phrases, tell)
+    _second_pass(folder, vocabulary, tell)
     (folder / "about.json").write_text(json.dumps(about()), encoding="utf-8")
 
 
@@ -119,7 +124,8 @@ class Cutter:
         state = found.texts.state(self.spec.tokens)
         bad = np.flatnonzero((state == tokenise.NUL) | (state == tokenise.NOT_UTF8))
         rejected = found.rejected + [
-            self._rejected(found.texts.bytes_of(at), found.ids[at].as_py(), found.location(at), pieces[0]) for at in map(int, bad)
+            self._rejected(found.texts.bytes_of(at), found.ids[at].as_py(), found.location(at), pieces[0])
+            for at in map(int, bad)
         ]
         texts, of = self._texts(found.texts, state)
         tokens, stops = self.vocabulary.number(texts, self.spec.tokens, state[of], self.least)
@@ -159,9 +165,7 @@ class Cutter:
         raise AssertionError(location)
 
 
-def _first_pass(
-    folder: Path, sources: Sequence[Source], cutter: Cutter, threads: int, progress: Progress
-) -> int:
+def _first_pass(folder: Path, sources: Sequence[Source], cutter: Cutter, threads: int, progress: Progress) -> int:
     """Write provisional numbers, ids and rejected documents; how many of these there are."""
     sizes = np.cumsum([0, *(source.size for source in sources)]).tolist()
     before = {source.name: size for source, size in zip(sources, sizes, strict=False)}
@@ -174,7 +178,7 @@ def _first_pass(
         _table(folder / "rejected.arrow", REJECTED) as rejected,
     ):
         for cut in in_order(cutter, chunks(sources, cutter.spec), threads):
-            tokens.write(cut.tokens)
+            tokens.write(cut.tokens.data)
             texts.write(cut.lengths)
             held.write(cut.texts)
             ids.write_batch(pa.record_batch([cut.ids], schema=IDS))
@@ -194,7 +198,7 @@ class Ends:
     def __init__(self, path: Path) -> None:
         self._file: IO[bytes] = path.open("wb")
         self._last = 0
-        self._file.write(np.zeros(1, np.int64))
+        self._file.write(bytes(8))
 
     def __enter__(self) -> Ends:
         return self
@@ -207,7 +211,7 @@ class Ends:
         if len(lengths):
             ends = np.cumsum(lengths, dtype=np.int64) + self._last
             self._last = int(ends[-1])
-            self._file.write(ends)
+            self._file.write(ends.data)
 
 
 def _table(path: Path, schema: pa.Schema) -> Any:
@@ -238,14 +242,16 @@ def _stop_words(path: Path, spec: CorpusSpec) -> list[str]:
     try:
         found = [word for line in lines(path) for word in tokenizer(spec.tokens)(line.decode())]
     except UnicodeDecodeError as error:
-        raise InputError(f"Got stop words in {str(path)!r} that are not UTF-8 ({error}); expected UTF-8 text.") from error
+        raise InputError(
+            f"Got stop words in {str(path)!r} that are not UTF-8 ({error}); expected UTF-8 text."
+        ) from error
     return list(dict.fromkeys(found))
 
 
 # The second pass
 
 
-def _second_pass(folder: Path, vocabulary: Vocabulary) -> None:
+def _second_pass(folder: Path, vocabulary: Vocabulary, tell: Callable[[], None]) -> None:
     """Renumber by frequency, ties in code-point order, and take the digests of documents."""
     from embedders.kernels.tokenise import digest, renumber
 
@@ -263,10 +269,11 @@ def _second_pass(folder: Path, vocabulary: Vocabulary) -> None:
             tokens = np.fromfile(file, np.int32, int(stops[-1]))
             renumber(tokens, numbers, stops, 0)
             file.seek(4 * first)
-            file.write(tokens)
+            file.write(tokens.data)
             out = np.empty((len(stops), 2), np.uint64)
             digest(tokens, np.concatenate([[0], stops[:-1]]), stops, hashes, out)
-            digests.write(out.astype(">u8"))
+            digests.write(out.astype(">u8").data)
+            tell()
 
 
 def _order(vocabulary: Vocabulary) -> Int64s:
@@ -275,7 +282,8 @@ def _order(vocabulary: Vocabulary) -> Int64s:
     held = np.flatnonzero(counts)
     table = pa.table({"count": counts[held], "word": word_array(vocabulary).take(pa.array(held))})
     found = pc.sort_indices(table, [("count", "descending"), ("word", "ascending")])
-    return held[found.to_numpy()]
+    ordered: Int64s = held[found.to_numpy()]
+    return ordered
 
 
 def word_array(vocabulary: Vocabulary) -> pa.LargeStringArray:
@@ -294,7 +302,7 @@ def _document_ends(folder: Path) -> Path:
             ends.seek(8 * int(places[0]))
             found = np.fromfile(ends, np.int64, int(places[-1] - places[0]) + 1)
             file.seek(-places.nbytes, os.SEEK_CUR)
-            file.write(found[places - places[0]])
+            file.write(found[places - places[0]].data)
     return held
 
 

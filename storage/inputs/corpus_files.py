@@ -119,10 +119,12 @@ def _opened(path: Path) -> Iterator[tuple[Any, IO[bytes]]]:
         stream: Any = raw
         failures: tuple[type[Exception], ...] = ()
         if suffix == ".gz":
-            from isal import igzip
+            from isal import igzip, isal_zlib
 
-            stream = stack.enter_context(igzip.GzipFile(fileobj=raw, mode="rb"))
-            failures = (EOFError, igzip.BadGzipFile, zlib.error, igzip.isal_zlib.error)
+            opener: Any = igzip.open
+            broken: Any = isal_zlib.error
+            stream = stack.enter_context(opener(raw, "rb"))
+            failures = (EOFError, igzip.BadGzipFile, zlib.error, broken)
         elif suffix == ".zst":
             stream = stack.enter_context(pa.CompressedInputStream(pa.PythonFile(raw, "r"), "zstd"))
             failures = (OSError,)
@@ -181,7 +183,9 @@ def _rows(source: Source, columns: TextColumns) -> Iterator[Piece]:
                 size = sum(about.column(i).total_uncompressed_size for i in range(about.num_columns))
                 most = max(1, min(1 << 16, BLOCK * max(about.num_rows, 1) // max(size, 1)))
                 for batch in file.iter_batches(most, row_groups=[group], columns=names):
-                    found = pa.RecordBatch.from_arrays([batch.column(name) for name in names], ["text", "id"][: len(names)])
+                    found = pa.RecordBatch.from_arrays(
+                        [batch.column(name) for name in names], ["text", "id"][: len(names)]
+                    )
                     row += len(batch)
                     yield Piece(source, row - len(batch), found, source.size * (row - 1) // total)
     except (OSError, pa.ArrowException) as error:
@@ -317,7 +321,13 @@ def _fields(row: dict[str, Any], columns: TextColumns, place: str) -> tuple[str,
 
 
 def _called(value: Any) -> str:
-    kinds = {type(None): "missing or null", bool: "a boolean", dict: "an object", list: "a list", str: "an empty string"}
+    kinds = {
+        type(None): "missing or null",
+        bool: "a boolean",
+        dict: "an object",
+        list: "a list",
+        str: "an empty string",
+    }
     return kinds.get(type(value), "a number")
 
 
@@ -378,7 +388,7 @@ def _joined(found: Sequence[Found]) -> Found:
 
     shifts = np.cumsum([0, *(len(one.texts.data) for one in found)])
     pairs = list(zip(found, shifts, strict=False))
-    data = np.frombuffer(b"".join(one.texts.data for one in found), np.uint8)
+    data = np.frombuffer(b"".join(one.texts.data.data for one in found), np.uint8)
     starts = np.concatenate([np.empty(0, np.int64), *(one.texts.starts + shift for one, shift in pairs)])
     ends = np.concatenate([np.empty(0, np.int64), *(one.texts.ends + shift for one, shift in pairs)])
     ids = pa.chunked_array([one.ids for one in found], ID).combine_chunks()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, overload
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from embedders.base import Progress, silent
 from embedders.data import Corpus, Documents, Graph, Images, Rows
@@ -131,7 +131,9 @@ class DatasetSpec(BaseModel, ABC):
         text = json.dumps([self.reader, options, names, digests], ensure_ascii=False)
         digest = hashlib.sha256(text.encode()).hexdigest()
         others = tuple(file.path for file in assets.values())
-        return Scan(tuple(names), tuple(paths), tuple(digests), digest, sum(f.size for f in files), tuple(files), others)
+        return Scan(
+            tuple(names), tuple(paths), tuple(digests), digest, sum(f.size for f in files), tuple(files), others
+        )
 
 
 class TextColumns(BaseModel):
@@ -152,7 +154,10 @@ class Phrasing(BaseModel):
         "npmi", description="`npmi`: Bouma 2009, -1 to 1; `original`: Mikolov et al. 2013, of any size"
     )
     threshold: float | None = Field(
-        None, strict=True, allow_inf_nan=False, description="pairs that score more are joined; without it 0.5, or 100 for `original`"
+        None,
+        strict=True,
+        allow_inf_nan=False,
+        description="pairs that score more are joined; without it 0.5, or 100 for `original`",
     )
     min_count: int = Field(5, ge=1, strict=True, description="pairs and words that come less often are not joined")
     passes: int = Field(1, ge=1, le=4, strict=True, description="each may join what the one before joined")
@@ -161,6 +166,11 @@ class Phrasing(BaseModel):
     def least(self) -> float:
         """The threshold that holds."""
         return self.threshold if self.threshold is not None else 0.5 if self.score == "npmi" else 100.0
+
+
+def _phrasing(value: Any) -> Any:
+    """`true` is all defaults, `false` none."""
+    return {True: {}, False: None}[value] if isinstance(value, bool) else value
 
 
 class CorpusSpec(DatasetSpec):
@@ -172,7 +182,9 @@ class CorpusSpec(DatasetSpec):
     )  # fmt: skip
 
     kind: Literal["corpus"]
-    path: str = Field(min_length=1, description="a .txt, .jsonl (these also .gz or .zst) or .parquet file, a folder, or a glob")
+    path: str = Field(
+        min_length=1, description="a .txt, .jsonl (these also .gz or .zst) or .parquet file, a folder, or a glob"
+    )
     tokens: Tokens = Field(
         "words",
         description="`words`: lower-cased letters and digits with inner apostrophes; `whitespace`: as it stands",
@@ -181,7 +193,9 @@ class CorpusSpec(DatasetSpec):
     columns: TextColumns | None = Field(None, description="role to column name, in .jsonl and .parquet files")
     sentences: bool = Field(False, strict=True, description="contexts of words end at the ends of sentences")
     stop_words: str | None = Field(None, min_length=1, description="a file of words that are left out")
-    phrases: bool | Phrasing = Field(False, description="join words that often come together, as in new_york")
+    phrases: Annotated[Phrasing | None, BeforeValidator(_phrasing, json_schema_input_type=bool | Phrasing | None)] = (
+        Field(None, description="join words that often come together, as in new_york: true, or how")
+    )
 
     @property
     def pattern(self) -> str:
@@ -190,20 +204,15 @@ class CorpusSpec(DatasetSpec):
     @property
     def text_columns(self) -> TextColumns:
         """The columns of files of rows."""
-        return self.columns or TextColumns()
-
-    @property
-    def phrasing(self) -> Phrasing | None:
-        """How words are joined; None when they are not."""
-        return (Phrasing() if self.phrases else None) if isinstance(self.phrases, bool) else self.phrases
+        return self.columns or TextColumns.model_validate({})
 
     @property
     def options(self) -> dict[str, Any]:
         """Those that are as they would be without a word do not count, so that new ones change no old digest."""
-        phrases = self.phrasing and self.phrasing.model_dump() | {"threshold": self.phrasing.least}
+        phrases = self.phrases and self.phrases.model_dump() | {"threshold": self.phrases.least}
         added = {
             "document": self.document != "line" and self.document,
-            "columns": self.text_columns != TextColumns() and self.text_columns.model_dump(),
+            "columns": self.text_columns != TextColumns.model_validate({}) and self.text_columns.model_dump(),
             "sentences": self.sentences,
             "phrases": phrases,
         }
@@ -214,7 +223,9 @@ class CorpusSpec(DatasetSpec):
         return {} if self.stop_words is None else {"stop_words": self.stop_words}
 
     def check(self, paths: Sequence[str]) -> None:
-        plain = [not path.lower().removesuffix(".gz").removesuffix(".zst").endswith((".jsonl", ".parquet")) for path in paths]
+        plain = [
+            not path.lower().removesuffix(".gz").removesuffix(".zst").endswith((".jsonl", ".parquet")) for path in paths
+        ]
         if self.columns is not None and all(plain):
             raise InputError(
                 f"Got columns for {paths[0]!r}, which is plain text; expected .jsonl or .parquet files. Leave `columns:` out."

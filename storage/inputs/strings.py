@@ -38,7 +38,11 @@ class ArrowStrings(Listed):
     def __getitem__(self, place: Any) -> Any:
         if isinstance(place, slice):
             first, stop, step = place.indices(len(self))
-            return self.column.slice(first, max(0, stop - first)).to_pylist() if step == 1 else self.column.take(pa.array(range(first, stop, step))).to_pylist()
+            return (
+                self.column.slice(first, max(0, stop - first)).to_pylist()
+                if step == 1
+                else self.column.take(pa.array(range(first, stop, step))).to_pylist()
+            )
         return self.column[int(place)].as_py()
 
     def __arrow_array__(self, type: pa.DataType | None = None) -> pa.ChunkedArray:
