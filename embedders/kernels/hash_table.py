@@ -60,7 +60,7 @@ def mix(h) -> Any:
 
 
 @njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
-def find(slots, hashes, bounds, arena, mask, h, start, size) -> int:
+def find(slots, hashes, bounds, arena, mask, h, start, size) -> Any:
     """The number of the word that stands at `arena[start:start + size]`; -1 - slot, the one it would take, if it is new.
 
     slots to arena : of a table, one by one, and small enough to be inlined: passing them costs more than the search.
@@ -80,7 +80,7 @@ def find(slots, hashes, bounds, arena, mask, h, start, size) -> int:
 
 
 @njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
-def add(slots, hashes, bounds, sizes, h, end, slot) -> int:
+def add(slots, hashes, bounds, sizes, h, end, slot) -> Any:
     """Keep the word that stands in the arena past the last one, up to `end`, in a free slot; its number."""
     n = sizes[0]
     slots[slot] = n + 1

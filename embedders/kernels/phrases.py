@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 
@@ -21,7 +23,7 @@ def _slot(keys, key, h):
 
 
 @njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
-def count_pairs(tokens, stops, common, part, parts, keys, counts, held) -> int:
+def count_pairs(tokens, stops, common, part, parts, keys, counts, held) -> Any:
     """Count pairs `first << 32 | second` of neighbours within texts, of one part of all pairs.
 
     common : (words,) bool, pairs of other words are not counted.
@@ -62,7 +64,7 @@ def fill(pairs, numbers, keys, values) -> None:
 
 
 @njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
-def join_pairs(tokens, stops, keys, values, counts) -> int:
+def join_pairs(tokens, stops, keys, values, counts) -> Any:
     """Replace chosen pairs by their joined word, from left to right; a word goes into one pair only.
 
     stops : (n,) where each text ends, changed alike. counts : (words,) int64, kept right.

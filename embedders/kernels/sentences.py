@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from numba import njit
 
 from embedders.kernels.tokenise import decode
@@ -45,7 +47,7 @@ def _stop(data, at, end, kinds, initial):
 
 
 @njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
-def split(data, starts, ends, kinds, firsts, lasts, texts) -> int:
+def split(data, starts, ends, kinds, firsts, lasts, texts) -> Any:
     """Cut texts of valid UTF-8 into sentences, some of which may hold no word.
 
     firsts, lasts, texts : int64, filled with the bounds of each sentence and the number of its text.

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 
 from embedders.kernels.hash_table import OFFSET, add, add_byte, find, mix
-from embedders.text.characters import APOSTROPHE, BLANK, CASED, JOINS, LETTER, MARK, PYTHON, SIGMA
+from embedders.text.characters import APOSTROPHE, BLANK, CASED, COMPOSED, JOINS, LETTER, MARK, PYTHON, SIGMA
 
 GOOD, NUL, NOT_UTF8, BY_PYTHON = range(4)
 _LONG = 0x80  # bytes from here on belong to longer sequences
 
 
 @njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
-def decode(data, at) -> tuple[int, int]:
+def decode(data, at) -> Any:
     """Code point at `at` in valid UTF-8, and how many bytes it takes."""
     first = np.int64(data[at])
     if first < _LONG:
@@ -73,7 +75,7 @@ def _inspect(data, start, end, folded, characters):
     if high < _LONG:
         return GOOD
     found = GOOD
-    starter, order = np.int64(0), np.uint8(0)
+    starter, order, composed = np.int64(0), np.uint8(0), False
     at = start
     while at < end:
         size = _length(data, at, end)
@@ -86,14 +88,15 @@ def _inspect(data, start, end, folded, characters):
         lower, care, mine = characters.lower[code], characters.care[code], characters.order[code]
         if care & PYTHON or (mine != 0 and order > mine):
             found = BY_PYTHON
-        elif care & JOINS and (order == 0 or order < mine) and _joins(characters.joined, starter, lower):
-            found = BY_PYTHON
+        elif care & JOINS and (order == 0 or order < mine):  # no mark stands between
+            if composed or _joins(characters.joined, starter, lower):
+                found = BY_PYTHON
         elif care & SIGMA:
             medial = at < end and _length(data, at, end) and characters.care[decode(data, at)[0]] & CASED
             found = GOOD if medial else BY_PYTHON
         order = mine
         if mine == 0:
-            starter = np.int64(lower)
+            starter, composed = np.int64(lower), care & COMPOSED != 0
     return found
 
 
@@ -219,7 +222,7 @@ def count(tokens, counts) -> None:
 
 
 @njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
-def renumber(tokens, numbers, stops, least) -> int:
+def renumber(tokens, numbers, stops, least) -> Any:
     """Replace each token by its new number; those whose new number is below `least` go.
 
     stops : (n,) where each text ends, changed alike.
@@ -241,7 +244,7 @@ def renumber(tokens, numbers, stops, least) -> int:
 
 
 @njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
-def line_ends(data, ends) -> int:
+def line_ends(data, ends) -> Any:
     """Where the lines of a text end: places of line feeds, and the end if something stands after the last.
 
     Returns

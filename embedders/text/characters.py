@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 SIZE = sys.maxunicode + 1
 OTHER, LETTER, MARK, APOSTROPHE, BLANK = range(5)
 PYTHON, JOINS, SIGMA = 1, 2, 4  # bits of `care`
-CASED = 8
+CASED, COMPOSED = 8, 16
 JOINERS = (0x200C, 0x200D)  # zero-width, inside Persian and Indic words
 
 
@@ -30,7 +30,8 @@ class Characters(NamedTuple):
     lower : (SIZE,) int32, the code point in lower case.
     order : (SIZE,) uint8, the canonical combining class of `lower`; 0 is a starter.
     care : (SIZE,) uint8. PYTHON: lower-casing or NFC gives other than one character; JOINS: NFC may join it to the starter
-        before; SIGMA: its lower case depends on what follows; CASED: after a capital sigma, it makes that a medial one.
+        before; SIGMA: its lower case depends on what follows; CASED: after a capital sigma, it makes that a medial one; COMPOSED: NFC takes it apart and may
+        put it together with other marks than its own.
     joined : (k,) int64 sorted, starter << 21 | character, the pairs that NFC joins.
     """
 
@@ -67,6 +68,8 @@ def characters() -> Characters:
             kind[code] = MARK
         if group[0] == "L" and ("ΑΣ" + char).lower()[1] == "σ":
             care[code] |= CASED
+        if unicodedata.decomposition(first)[:1] not in ("", "<"):
+            care[code] |= COMPOSED
         parts = unicodedata.decomposition(char).split()
         if len(parts) == 2 and parts[0][0] != "<" and normalize("NFC", char) == char:
             joined.append((int(parts[0], 16), int(parts[1], 16)))
