@@ -33,7 +33,10 @@ def cut(contents, tokens="words"):
     vocabulary = Vocabulary()
     numbers, stops = vocabulary.number(texts, tokens, state)
     table = vocabulary.table
-    known = [table.arena[a:b].tobytes().decode() for a, b in zip(table.bounds[:-1], table.bounds[1 : len(vocabulary) + 1], strict=False)]
+    known = [
+        table.arena[a:b].tobytes().decode()
+        for a, b in zip(table.bounds[:-1], table.bounds[1 : len(vocabulary) + 1], strict=False)
+    ]
     found = [known[n] for n in numbers]
     assert np.bincount(numbers, minlength=len(known)).tolist() == vocabulary.counts[: len(known)].tolist()
     return [found[a:b] for a, b in zip([0, *stops], stops, strict=False)], state
@@ -143,7 +146,9 @@ def test_words_of_one_slot_are_told_apart():
         h = np.uint64(7)
         found = hash_table.find(*table[:4], table.sizes[1] - 1, h, tail, len(word))
         if found < 0:
-            found = hash_table.add(table.slots, table.hashes, table.bounds, table.sizes, h, tail + len(word), -1 - found)
+            found = hash_table.add(
+                table.slots, table.hashes, table.bounds, table.sizes, h, tail + len(word), -1 - found
+            )
         numbers.append(int(found))
     assert numbers == [0, 1, 2, 0, 3, 1]
 

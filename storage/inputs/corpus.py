@@ -61,8 +61,11 @@ def read(spec: CorpusSpec, scan: Scan, kind: type, cache: Path, progress: Progre
         if found is None:
             _clear(folder, place)
             fresh = folder / f"{scan.digest}.tmp"
-            _build(fresh, spec, scan, progress)
-            fresh.rename(place)
+            try:
+                _build(fresh, spec, scan, progress)
+                fresh.rename(place)
+            finally:
+                shutil.rmtree(fresh, ignore_errors=True)
             found = _open(place, kind)
     assert found is not None
     return found
@@ -146,22 +149,21 @@ def _open(folder: Path, kind: type) -> Corpus | Documents | None:
     try:
         if json.loads((folder / "about.json").read_text(encoding="utf-8")) != corpus_build.about():
             return None
-        words = _arrow(folder / "words.arrow")
-        texts = _map(folder / "texts.bin", np.int64)
-        tokens = _map(folder / "tokens.bin", np.int32)
+        words, ids = _arrow(folder / "words.arrow"), _arrow(folder / "ids.arrow")["id"]
+        texts, tokens = _map(folder / "texts.bin", np.int64), _map(folder / "tokens.bin", np.int32)
+        held = folder / "documents.bin"
+        ends = _map(held, np.int64) if held.exists() else texts
+        digests = _map(folder / "digests.bin", np.uint8).reshape(-1, 16)
+        if not (texts[-1] == ends[-1] == len(tokens) and len(ids) == len(digests) == len(ends) - 1):
+            return None  # files that a crash of the machine cut short
         rejected = tuple(
             Rejected(**row) for batch in _arrow(folder / "rejected.arrow").to_batches() for row in batch.to_pylist()
         )
         names, counts = words["word"].to_pylist(), words["count"].to_numpy()
         if kind is Corpus:
             return Corpus(names, counts, tokens, texts, rejected)
-        held = folder / "documents.bin"
-        ends = _map(held, np.int64) if held.exists() else texts
         offsets = np.lib.stride_tricks.sliding_window_view(ends, 2)
-        digests = HexStrings(_map(folder / "digests.bin", np.uint8).reshape(-1, 16))
-        return Documents(
-            ArrowStrings(_arrow(folder / "ids.arrow")["id"]), digests, names, counts, tokens, offsets, rejected
-        )
+        return Documents(ArrowStrings(ids), HexStrings(digests), names, counts, tokens, offsets, rejected)
     except (OSError, ValueError, LookupError, TypeError, pa.ArrowException):
         return None
 

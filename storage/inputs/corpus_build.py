@@ -123,9 +123,9 @@ class Cutter:
         found = documents(pieces, self.spec)
         state = found.texts.state(self.spec.tokens)
         bad = np.flatnonzero((state == tokenise.NUL) | (state == tokenise.NOT_UTF8))
-        rejected = found.rejected + [
-            self._rejected(found.texts.bytes_of(at), found.ids[at].as_py(), found.location(at), pieces[0])
-            for at in map(int, bad)
+        what = "line" if pieces[0].source.form == "text" and self.spec.document == "line" else "text"
+        rejected = [
+            _refused(found.texts.bytes_of(at), found.ids[at].as_py(), found.location(at), what) for at in map(int, bad)
         ]
         texts, of = self._texts(found.texts, state)
         tokens, stops = self.vocabulary.number(texts, self.spec.tokens, state[of], self.least)
@@ -133,7 +133,7 @@ class Cutter:
         held = lengths > 0
         documents_held, counts = np.unique(of[held], return_counts=True)
         ids = found.ids if len(documents_held) == len(found.ids) else found.ids.take(pa.array(documents_held))
-        return Cut(tokens, lengths[held], counts, ids, rejected, pieces[-1])
+        return Cut(tokens, lengths[held], counts, ids, found.rejected + rejected, pieces[-1])
 
     def _texts(self, texts: Texts, state: NDArray[np.uint8]) -> tuple[Texts, Int64s]:
         """What is cut into words, good documents or their sentences, and the number of the document of each."""
@@ -153,16 +153,15 @@ class Cutter:
         n = split(texts.data, texts.starts, texts.ends, kinds(), firsts, lasts, of)
         return Texts(texts.data, firsts[:n].copy(), lasts[:n].copy()), good[of[:n]]
 
-    def _rejected(self, text: bytes, id: str, location: str, piece: Piece) -> Rejected:
-        lined = piece.source.form == "text" and self.spec.document == "line"
-        what = "line" if lined else "file" if piece.source.form == "text" else "text"
-        if 0 in text:
-            return Rejected(id, location, "nul_byte", nul(text, what))
-        try:
-            text.decode()
-        except UnicodeDecodeError as error:
-            return Rejected(id, location, "not_utf8", not_utf8(error, what))
-        raise AssertionError(location)
+
+def _refused(text: bytes, id: str, location: str, what: str) -> Rejected:
+    if 0 in text:
+        return Rejected(id, location, "nul_byte", nul(text, what))
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        return Rejected(id, location, "not_utf8", not_utf8(error, what))
+    raise AssertionError(location)
 
 
 def _first_pass(folder: Path, sources: Sequence[Source], cutter: Cutter, threads: int, progress: Progress) -> int:

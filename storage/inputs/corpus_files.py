@@ -244,7 +244,7 @@ def _documents(piece: Piece, spec: CorpusSpec) -> Found:
 
 def _of_file(piece: Piece) -> Found:
     assert isinstance(piece.content, bytes)
-    texts = _texts(np.frombuffer(piece.content, np.uint8), np.array([0, len(piece.content)]))
+    texts = _texts(np.frombuffer(piece.content, np.uint8), np.array([0, len(piece.content)]), between=0)
     return Found(texts, pa.array([piece.source.name], ID), lambda text: str(piece.source.path), [])
 
 

@@ -10,7 +10,7 @@ import json
 import posixpath
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, overload
 
@@ -34,7 +34,7 @@ class Scan:
     paths, digests : of each.
     digest : of names, contents and reading options.
     bytes : of all files.
-    found : the files as they were looked at.
+    found : the files as they were looked at; a new time alone makes no other scan.
     assets : paths of other files that reading needs; their contents are part of `digest`.
     """
 
@@ -43,7 +43,7 @@ class Scan:
     digests: tuple[str, ...]
     digest: str
     bytes: int
-    found: tuple[File, ...] = ()
+    found: tuple[File, ...] = field(default=(), compare=False)
     assets: tuple[str, ...] = ()
 
     @property
