@@ -115,7 +115,7 @@ def embed_space(
             and not parent.missing()
         ):
             return version_ref(parent, fresh=False)
-        data = dataset.read(scan, recipe.data, cache=store.paths.cache)
+        data = dataset.read(scan, recipe.data, cache=store.paths.cache, progress=progress)
         asked = time.monotonic()
         with budget().take(getattr(recipe, "threads", 1)):
             started += time.monotonic() - asked  # waiting for cores is not the space's work

@@ -66,7 +66,7 @@ class DigestCache:
 
     def digests(self, paths: Sequence[Path]) -> list[str]:
         """The digest of each file; only those that changed since last time are read."""
-        return self.of(list(map(_look, paths)))
+        return self.of(list(map(look, paths)))
 
     def of(self, files: Sequence[File]) -> list[str]:
         """The same for files that were looked at already. What has to be read is read on four threads."""
@@ -122,7 +122,13 @@ class DigestCache:
                 file.unlink()
 
 
-def _look(path: Path) -> File:
+def look(path: Path) -> File:
+    """A file as it is.
+
+    Raises
+    ------
+    InputError : it cannot be looked at.
+    """
     try:
         found = path.stat()
     except OSError as error:

@@ -27,7 +27,7 @@ WRONG = [
     # before, after, line, what the message says
     ("store:", "stroe:", 1, "stroe: got the unknown key 'stroe'; expected one of datasets, evaluate, keep, spaces, store. Did you mean 'store'?"),
     ("words: {dataset: text", "words: {dataset: text, daatset: x", 6, "spaces.words.daatset: got the unknown key 'daatset'; expected one of dataset, embedder, params, start. Did you mean 'dataset'?"),
-    ("kind: corpus,", "kind: corpus, patj: x,", 3, "datasets.text.patj: got the unknown key 'patj'; expected one of kind, path, tokens. Did you mean 'path'?"),
+    ("kind: corpus,", "kind: corpus, patj: x,", 3, "datasets.text.patj: got the unknown key 'patj'; expected one of columns, document, kind, path, phrases, sentences, stop_words, tokens. Did you mean 'path'?"),
     ("epochs: 1", "epoch: 1", 6, "spaces.words.params.epoch: got the unknown key 'epoch'; expected one of dim, epochs, lr, min_count, negative, sample, seed, threads, window. Did you mean 'epochs'?"),
     ("dim: 8, epochs", "dim: eight, epochs", 6, 'spaces.words.params.dim: got "eight"; expected a valid integer'),
     ("dim: 8, epochs", "dim: 0, epochs", 6, "spaces.words.params.dim: got 0; expected greater than or equal to 1."),
@@ -197,7 +197,7 @@ def test_values_are_those_of_yaml_1_2(file):
 def test_a_dataset_may_be_called_like_a_kind(file, name):
     edit(file, "  text: {kind: corpus, ", f"  {name}: {{kind: corpus, nonsense: 1, ")
     edit(file, "dataset: text", f"dataset: {name}")
-    assert "expected one of kind, path, tokens." in refused(file)
+    assert "expected one of columns, document, kind, path, phrases, sentences, stop_words, tokens." in refused(file)
 
 
 def test_anchors_and_merges(file):

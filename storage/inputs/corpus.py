@@ -1,117 +1,218 @@
-"""Text files to a corpus: one document a line, plain or gzip, UTF-8."""
+"""Text files to a corpus or its documents, by way of a token file in the cache that the next read maps into memory."""
 
 from __future__ import annotations
 
-import gzip
-import zlib
-from array import array
-from collections import defaultdict
-from collections.abc import Iterator
-from itertools import count
+import json
+import mmap
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from xxhash import xxh3_64_intdigest, xxh3_128_hexdigest
+import pyarrow as pa
+from filelock import FileLock, Timeout
+from numpy.typing import DTypeLike, NDArray
 
 from embedders.base import Progress, silent
 from embedders.data import Corpus, Documents, Rejected
 from embedders.errors import InputError
-from embedders.text.tokens import Tokens, tokenizer
+from embedders.kernels.threads import cores
+from storage.inputs import corpus_build
+from storage.inputs.corpus_files import Source, lines
+from storage.inputs.strings import ArrowStrings, HexStrings
+from storage.room import room
+
+if TYPE_CHECKING:
+    from storage.digests import File
+    from storage.inputs.specs import CorpusSpec, Scan
+
+__all__ = ["lines", "read", "read_corpus", "read_documents"]
+
+KEPT = 8
+"""Corpora that stay in a store's cache: those read last."""
 
 
-def lines(path: Path) -> Iterator[bytes]:
-    """The lines of a text or .gz file without their ends.
-
-    Raises
-    ------
-    InputError : the .gz is truncated or is no gzip file.
-    """
-    with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
-        try:
-            for number, line in enumerate(file):
-                yield (line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line).rstrip(b"\r\n")
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise InputError(
-                f"Got {str(path)!r}, which cannot be unpacked ({error}); expected a whole gzip file. Fetch it again."
-            ) from error
-
-
-def read_corpus(files: list[tuple[str, Path]], *, tokens: Tokens = "words", progress: Progress = silent) -> Corpus:
-    """Read every file, a document a line, and number its words by frequency.
-
-    Parameters
-    ----------
-    files : (name, path); a document's id is `name:line`.
-    tokens : how text is cut into words (`embedders.text.tokens`).
-
-    Returns
-    -------
-    A corpus; lines that are not UTF-8 stand in its `rejected`, blank lines are no documents.
+def read(spec: CorpusSpec, scan: Scan, kind: type, cache: Path, progress: Progress = silent) -> Corpus | Documents:
+    """A dataset as `kind`, Corpus or Documents, from the cache; it is built there first if need be.
 
     Raises
     ------
-    InputError : there is no word in any file.
+    InputError : a file cannot be read or has changed since the scan, two documents have one id, or there is no word.
+    FullError : the disk of the cache is full.
     """
-    return _read(files, tokens, progress)[0]
-
-
-def read_documents(
-    files: list[tuple[str, Path]], *, tokens: Tokens = "words", progress: Progress = silent
-) -> Documents:
-    """What `read_corpus` reads, with each document a row."""
-    corpus, ids = _read(files, tokens, progress)
-    known = np.array([xxh3_64_intdigest(word.encode()) for word in corpus.words], np.uint64)
-    pieces = zip(corpus.offsets[:-1].tolist(), corpus.offsets[1:].tolist(), strict=True)
-    digests = [xxh3_128_hexdigest(known[corpus.tokens[first:last]].tobytes()) for first, last in pieces]
-    offsets = np.stack([corpus.offsets[:-1], corpus.offsets[1:]], axis=1)
-    return Documents(ids, digests, corpus.words, corpus.counts, corpus.tokens, offsets, corpus.rejected)
-
-
-def _read(files: list[tuple[str, Path]], tokens: Tokens, progress: Progress) -> tuple[Corpus, list[str]]:
-    cut = tokenizer(tokens)
-    ids = []
-    number: defaultdict[str, int] = defaultdict(count().__next__)
-    stream, ends, rejected = array("i"), array("q", [0]), []
-    for done, (name, path) in enumerate(files):
-        for line_number, line in enumerate(lines(path), start=1):
-            place = f"{name}:{line_number}"
-            if b"\0" in line:
-                message = f"byte {line.index(0)} of the line is NUL; expected UTF-8 text, not UTF-16 or a binary file"
-                rejected.append(Rejected(place, f"{path}:{line_number}", "nul_byte", message))
-                continue
+    folder = cache / "corpora"
+    place = folder / scan.digest
+    if (found := _open(place, kind)) is not None:
+        with suppress(OSError):
+            os.utime(place)
+        return found
+    try:
+        with room(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+    except OSError:  # a store that can only be read
+        return _read_aside(spec, scan, kind, progress)
+    with room(folder), _locked(folder / "lock", scan.bytes, progress):
+        found = _open(place, kind)  # another one may have built it meanwhile
+        if found is None:
+            _clear(folder, place)
+            fresh = folder / f"{scan.digest}.tmp"
             try:
-                found = cut(line.decode())
-            except UnicodeDecodeError as error:
-                rejected.append(
-                    Rejected(
-                        place,
-                        f"{path}:{line_number}",
-                        "not_utf8",
-                        f"byte {error.start} of the line is {line[error.start]:#04x}, not UTF-8",
-                    )
-                )
-                continue
-            if found:
-                stream.extend(map(number.__getitem__, found))
-                ends.append(len(stream))
-                ids.append(place)
-        progress(done + 1, len(files), "files")
-    if not stream:
-        raise InputError(
-            f"Got {len(files)} file(s) without a word, {len(rejected)} line(s) rejected (first file: {str(files[0][1])!r}); "
-            "expected UTF-8 text, one document a line."
+                _build(fresh, spec, scan, progress)
+                fresh.rename(place)
+            finally:
+                shutil.rmtree(fresh, ignore_errors=True)
+            found = _open(place, kind)
+    assert found is not None
+    return found
+
+
+def read_corpus(files: list[tuple[str, Path]], *, progress: Progress = silent, **options: Any) -> Corpus:
+    """Read files without a store: as `read` does, in a folder that goes with the arrays.
+
+    files : (name, path); the ids of documents begin with the name.
+    options : of `CorpusSpec`.
+    """
+    found = _read_files(files, options, Corpus, progress)
+    assert isinstance(found, Corpus)
+    return found
+
+
+def read_documents(files: list[tuple[str, Path]], *, progress: Progress = silent, **options: Any) -> Documents:
+    """What `read_corpus` reads, with each document a row."""
+    found = _read_files(files, options, Documents, progress)
+    assert isinstance(found, Documents)
+    return found
+
+
+def _read_files(
+    files: list[tuple[str, Path]], options: dict[str, Any], kind: type, progress: Progress
+) -> Corpus | Documents:
+    from storage.digests import look
+    from storage.inputs.specs import CorpusSpec, Scan
+
+    spec = CorpusSpec(kind="corpus", path=".", **options)
+    found = tuple(look(path) for _, path in files)
+    names, paths = tuple(name for name, _ in files), tuple(str(path) for _, path in files)
+    assets = () if spec.stop_words is None else (str(Path(spec.stop_words).absolute()),)
+    scan = Scan(names, paths, (), "", sum(file.size for file in found), found, assets)
+    return _read_aside(spec, scan, kind, progress)
+
+
+def _read_aside(spec: CorpusSpec, scan: Scan, kind: type, progress: Progress) -> Corpus | Documents:
+    """Build in a folder of its own that is taken away once it is mapped."""
+    with tempfile.TemporaryDirectory(prefix="polyvec-", ignore_cleanup_errors=True) as name:
+        place = Path(name) / "corpus"
+        with room(place):
+            _build(place, spec, scan, progress)
+        found = _open(place, kind)
+    assert found is not None
+    return found
+
+
+def _build(folder: Path, spec: CorpusSpec, scan: Scan, progress: Progress) -> None:
+    folder.mkdir()
+    sources = [
+        Source(name, path, file.size) for name, path, file in zip(scan.names, scan.files, scan.found, strict=True)
+    ]
+    stop_words = Path(scan.assets[0]) if scan.assets else None
+    threads = min(cores(), corpus_build.THREADS)
+    try:
+        corpus_build.build(folder, sources, spec, stop_words, threads, progress)
+    except InputError:
+        _check_same(scan.found)  # the better reason
+        raise
+    _check_same(scan.found)
+
+
+def _check_same(files: Sequence[File]) -> None:
+    """Raise if a file is not what the scan found."""
+    from storage.digests import look
+
+    for file in files:
+        now = look(Path(file.path))
+        if (now.size, now.mtime_ns) != (file.size, file.mtime_ns):
+            raise InputError(
+                f"Got {file.path!r}, which changed while it was read; expected a file that stays as it is. Run again when it is written."
+            )
+
+
+# What lies in a folder
+
+
+def _open(folder: Path, kind: type) -> Corpus | Documents | None:
+    """Map what was built; None where there is nothing, or nothing of use."""
+    try:
+        if json.loads((folder / "about.json").read_text(encoding="utf-8")) != corpus_build.about():
+            return None
+        words, ids = _arrow(folder / "words.arrow"), _arrow(folder / "ids.arrow")["id"]
+        texts, tokens = _map(folder / "texts.bin", np.int64), _map(folder / "tokens.bin", np.int32)
+        held = folder / "documents.bin"
+        ends = _map(held, np.int64) if held.exists() else texts
+        digests = _map(folder / "digests.bin", np.uint8).reshape(-1, 16)
+        if not (texts[-1] == ends[-1] == len(tokens) and len(ids) == len(digests) == len(ends) - 1):
+            return None  # files that a crash of the machine cut short
+        rejected = tuple(
+            Rejected(**row) for batch in _arrow(folder / "rejected.arrow").to_batches() for row in batch.to_pylist()
         )
-    first_seen = np.frombuffer(stream, np.int32)
-    counts = np.bincount(first_seen, minlength=len(number))
-    names = np.array(list(number), dtype=object)
-    order = np.lexsort((np.argsort(np.argsort(names)), -counts))
-    rank = np.empty(len(order), np.int32)
-    rank[order] = np.arange(len(order), dtype=np.int32)
-    corpus = Corpus(
-        names[order].tolist(),
-        counts[order].astype(np.int64),
-        rank[first_seen],
-        np.frombuffer(ends, np.int64),
-        tuple(rejected),
-    )
-    return corpus, ids
+        names, counts = words["word"].to_pylist(), words["count"].to_numpy()
+        if kind is Corpus:
+            return Corpus(names, counts, tokens, texts, rejected)
+        offsets = np.lib.stride_tricks.sliding_window_view(ends, 2)
+        return Documents(ArrowStrings(ids), HexStrings(digests), names, counts, tokens, offsets, rejected)
+    except (OSError, ValueError, LookupError, TypeError, pa.ArrowException):
+        return None
+
+
+def _map(path: Path, dtype: DTypeLike) -> NDArray[Any]:
+    """A file of numbers as a read-only array that lies in memory as far as it is used."""
+    with path.open("rb") as file:
+        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype)
+
+
+def _arrow(path: Path) -> pa.Table:
+    with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as file:
+        return file.read_all()
+
+
+# The cache
+
+
+@contextmanager
+def _locked(path: Path, size: int, progress: Progress) -> Iterator[None]:
+    """Be the only one that builds in this cache: a build takes all cores. The lock goes with its process."""
+    lock = FileLock(path)
+    while not lock.is_locked:
+        with suppress(Timeout):
+            lock.acquire(timeout=0.5)
+            break
+        progress(0, size, "bytes")  # this may be told to stop
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _clear(folder: Path, wanted: Path) -> None:
+    """Make room for a corpus: take out what is no longer whole or was read longest ago.
+
+    Whoever has one mapped goes on reading it: the system keeps a file until it is closed.
+    """
+    corpora = sorted((path for path in folder.iterdir() if path.is_dir()), key=_used, reverse=True)
+    whole = [path for path in corpora if path.suffix != ".tmp" and path != wanted]
+    for path in [path for path in corpora if path not in whole] + whole[KEPT - 1 :]:
+        gone = path.with_name(path.name.removesuffix(".tmp") + ".tmp")
+        with suppress(OSError):
+            path.rename(gone)  # whole or not there
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def _used(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

@@ -10,29 +10,41 @@ import json
 import posixpath
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, overload
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from embedders.base import Progress, silent
 from embedders.data import Corpus, Documents, Graph, Images, Rows
 from embedders.errors import InputError
 from embedders.text.tokens import Tokens
-from storage.digests import DigestCache
+from storage.digests import DigestCache, File, look
 from storage.inputs.files import find_files
 
 
 @dataclass(frozen=True)
 class Scan:
-    """The files of a dataset. names: what each is called in ids; digest: of names, contents and reading options."""
+    """The files of a dataset.
+
+    Parameters
+    ----------
+    names : what each is called in ids.
+    paths, digests : of each.
+    digest : of names, contents and reading options.
+    bytes : of all files.
+    found : the files as they were looked at; a new time alone makes no other scan.
+    assets : paths of other files that reading needs; their contents are part of `digest`.
+    """
 
     names: tuple[str, ...]
     paths: tuple[str, ...]
     digests: tuple[str, ...]
     digest: str
     bytes: int
+    found: tuple[File, ...] = field(default=(), compare=False)
+    assets: tuple[str, ...] = ()
 
     @property
     def files(self) -> Sequence[Path]:
@@ -83,6 +95,24 @@ class DatasetSpec(BaseModel, ABC):
         """What a file is called in ids. path: below the fixed part of the glob, with slashes."""
         return path
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """What decides how the files are read."""
+        return self.model_dump(mode="json", exclude={"path", "edges"})
+
+    @property
+    def assets(self) -> dict[str, str]:
+        """Other files that reading needs, by the option that names them."""
+        return {}
+
+    def check(self, paths: Sequence[str]) -> None:
+        """Refuse files that the options do not fit.
+
+        Raises
+        ------
+        InputError : there is such a file.
+        """
+
     def scan(self, base: Path, cache: DigestCache) -> Scan:
         """Find the files (relative to `base`) and their digests.
 
@@ -94,35 +124,121 @@ class DatasetSpec(BaseModel, ABC):
         names, files = [self.name(path) for path in found], list(found.values())
         paths = [file.path for file in files]
         _check_unique(names, paths)
+        self.check(paths)
         digests = cache.of(files)
-        options = self.model_dump(mode="json", exclude={"path", "edges"})
+        assets = {name: look(base.absolute() / Path(path).expanduser()) for name, path in self.assets.items()}
+        options = self.options | dict(zip(assets, cache.of(list(assets.values())), strict=True))
         text = json.dumps([self.reader, options, names, digests], ensure_ascii=False)
         digest = hashlib.sha256(text.encode()).hexdigest()
-        return Scan(tuple(names), tuple(paths), tuple(digests), digest, sum(file.size for file in files))
+        others = tuple(file.path for file in assets.values())
+        return Scan(
+            tuple(names), tuple(paths), tuple(digests), digest, sum(f.size for f in files), tuple(files), others
+        )
+
+
+class TextColumns(BaseModel):
+    """Role to column name, in files of rows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: str = Field("text", min_length=1, description="the documents")
+    id: str | None = Field(None, min_length=1, description="what identifies each; without it `path:row`")
+
+
+class Phrasing(BaseModel):
+    """Which neighbouring words are joined: those that come together far more often than by chance."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    score: Literal["npmi", "original"] = Field(
+        "npmi", description="`npmi`: Bouma 2009, -1 to 1; `original`: Mikolov et al. 2013, of any size"
+    )
+    threshold: float | None = Field(
+        None,
+        strict=True,
+        allow_inf_nan=False,
+        description="pairs that score more are joined; without it 0.5, or 100 for `original`",
+    )
+    min_count: int = Field(5, ge=1, strict=True, description="pairs and words that come less often are not joined")
+    passes: int = Field(1, ge=1, le=4, strict=True, description="each may join what the one before joined")
+
+    @property
+    def least(self) -> float:
+        """The threshold that holds."""
+        return self.threshold if self.threshold is not None else 0.5 if self.score == "npmi" else 100.0
+
+
+def _phrasing(value: Any) -> Any:
+    """`true` is all defaults, `false` none."""
+    return {True: {}, False: None}[value] if isinstance(value, bool) else value
 
 
 class CorpusSpec(DatasetSpec):
-    """Text, a document a line."""
+    """Text: a document a line, a file or a row."""
 
     gives: ClassVar[tuple[type, ...]] = (Corpus, Documents)
-    suffixes: ClassVar[tuple[str, ...]] = (".txt", ".txt.gz")
+    suffixes: ClassVar[tuple[str, ...]] = (
+        ".txt", ".txt.gz", ".txt.zst", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet",
+    )  # fmt: skip
 
     kind: Literal["corpus"]
-    path: str = Field(min_length=1, description="a .txt or .gz file, a folder, or a glob")
+    path: str = Field(
+        min_length=1, description="a .txt, .jsonl (these also .gz or .zst) or .parquet file, a folder, or a glob"
+    )
     tokens: Tokens = Field(
         "words",
         description="`words`: lower-cased letters and digits with inner apostrophes; `whitespace`: as it stands",
+    )
+    document: Literal["line", "file"] = Field("line", description="what is a document in files of plain text")
+    columns: TextColumns | None = Field(None, description="role to column name, in .jsonl and .parquet files")
+    sentences: bool = Field(False, strict=True, description="contexts of words end at the ends of sentences")
+    stop_words: str | None = Field(None, min_length=1, description="a file of words that are left out")
+    phrases: Annotated[Phrasing | None, BeforeValidator(_phrasing, json_schema_input_type=bool | Phrasing | None)] = (
+        Field(None, description="join words that often come together, as in new_york: true, or how")
     )
 
     @property
     def pattern(self) -> str:
         return self.path
 
-    def read(self, scan: Scan, kind: type, *, cache: Path, progress: Progress = silent) -> Corpus | Documents:
-        from storage.inputs.corpus import read_corpus, read_documents
+    @property
+    def text_columns(self) -> TextColumns:
+        """The columns of files of rows."""
+        return self.columns or TextColumns.model_validate({})
 
-        read = read_documents if kind is Documents else read_corpus
-        return read(list(zip(scan.names, scan.files, strict=True)), tokens=self.tokens, progress=progress)
+    @property
+    def options(self) -> dict[str, Any]:
+        """Those that are as they would be without a word do not count, so that new ones change no old digest."""
+        phrases = self.phrases and self.phrases.model_dump() | {"threshold": self.phrases.least}
+        added = {
+            "document": self.document != "line" and self.document,
+            "columns": self.text_columns != TextColumns.model_validate({}) and self.text_columns.model_dump(),
+            "sentences": self.sentences,
+            "phrases": phrases,
+        }
+        return {"kind": self.kind, "tokens": self.tokens} | {name: value for name, value in added.items() if value}
+
+    @property
+    def assets(self) -> dict[str, str]:
+        return {} if self.stop_words is None else {"stop_words": self.stop_words}
+
+    def check(self, paths: Sequence[str]) -> None:
+        plain = [
+            not path.lower().removesuffix(".gz").removesuffix(".zst").endswith((".jsonl", ".parquet")) for path in paths
+        ]
+        if self.columns is not None and all(plain):
+            raise InputError(
+                f"Got columns for {paths[0]!r}, which is plain text; expected .jsonl or .parquet files. Leave `columns:` out."
+            )
+        if self.document == "file" and not any(plain):
+            raise InputError(
+                f"Got `document: file` for {paths[0]!r}, where each row is a document; expected files of plain text. Leave it out."
+            )
+
+    def read(self, scan: Scan, kind: type, *, cache: Path, progress: Progress = silent) -> Corpus | Documents:
+        from storage.inputs import corpus
+
+        return corpus.read(self, scan, kind, cache, progress)
 
 
 class ImagesSpec(DatasetSpec):
