@@ -43,6 +43,22 @@ class PretrainedVectors(WordVectors):
         }
 
 
+def vectors_of(source: Source, ids: Sequence[str] | None, name: str) -> WordVectors:
+    """Vectors to begin training at: of these ids only, or all.
+
+    Raises
+    ------
+    InputError : the file is malformed or damaged; it knows none of the ids.
+    """
+    table = source.read(only=None if ids is None else frozenset(ids))
+    if not table.words:
+        asked = "nothing" if ids is None else f"{len(ids):,} ids ({', '.join(map(repr, ids[:5]))}), none of which is"
+        raise InputError(
+            f"Got {asked} in {name}; expected vectors of the dataset's words. Check how both are cut and cased."
+        )
+    return WordVectors(PretrainedWords.model_validate({"file": str(source.matrix)}), table.words, table.matrix)
+
+
 class PretrainedWords(Embedder[Corpus]):
     """Looks words up and learns nothing. The files: `embedders.text.vector_files` and `vector_folders`."""
 
