@@ -24,9 +24,9 @@ from embedders import registry
 from embedders.base import EXECUTION, Batch, Embedder, Encoder, Vectors, silent
 from embedders.data import Images, Rejected
 from flows import steps
-from flows.starts import Beginning
 from flows.pipeline import Pipeline
 from flows.progress import Board, reporting_to
+from flows.starts import Beginning
 from storage.space import Version
 from storage.store import VectorStore
 from storage.verify import verify
