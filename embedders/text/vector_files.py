@@ -114,6 +114,9 @@ def open_vectors(path: Path) -> Iterator[tuple[IO[bytes], Any]]:
     ------
     InputError : no such file or member, one that cannot be unpacked, or an archive with several that may be meant.
     """
+    from isal.igzip import GzipFile
+    from isal.isal_zlib import IsalError
+
     real = on_disk(path)
     if not real.is_file():
         what = "a folder" if path.is_dir() else "where there is no such file"
@@ -132,13 +135,19 @@ def open_vectors(path: Path) -> Iterator[tuple[IO[bytes], Any]]:
             elif real != path:
                 raise InputError(f"Got {str(path)!r}; {str(real)!r} is no .zip. Check the path.")
             if magic.startswith(b"\x1f\x8b"):
-                from isal.igzip import GzipFile
-
                 file = stack.enter_context(closing(GzipFile(fileobj=file, mode="rb")))  # type: ignore[no-untyped-call, arg-type]
             yield file, raw.tell
         except InputError:
             raise
-        except (EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError) as error:
+        except (
+            EOFError,
+            zlib.error,
+            IsalError,
+            zipfile.BadZipFile,
+            NotImplementedError,
+            RuntimeError,
+            OSError,
+        ) as error:
             raise InputError(
                 f"Got {str(path)!r}, which cannot be read or unpacked ({error}); expected a whole file. Fetch it again."
             ) from error
@@ -233,7 +242,7 @@ def _text_rows(
         more = file.read(BLOCK)
         cut = len(block) if not more else block.rfind(b"\n") + 1
         whole, block = block[:cut], block[cut:] + more
-        if not cut and len(block) > 4 * BLOCK:
+        if not cut and len(block) > 16 * HEAD:
             raise InputError(f"{path}:{line}: got a line of more than {len(block):,} bytes; expected {EXPECTED}.")
         most = min(len(whole) // (2 * layout.dim) + 1, limit - rows if limit else 1 << 62)
         matrix = np.empty((most, layout.dim), np.float32)
