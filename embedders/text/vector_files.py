@@ -117,6 +117,7 @@ def open_vectors(path: Path) -> Iterator[tuple[IO[bytes], Any]]:
     from isal.igzip import GzipFile
     from isal.isal_zlib import IsalError
 
+    broken: Any = (EOFError, OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error, IsalError)
     real = on_disk(path)
     if not real.is_file():
         what = "a folder" if path.is_dir() else "where there is no such file"
@@ -139,15 +140,7 @@ def open_vectors(path: Path) -> Iterator[tuple[IO[bytes], Any]]:
             yield file, raw.tell
         except InputError:
             raise
-        except (
-            EOFError,
-            zlib.error,
-            IsalError,
-            zipfile.BadZipFile,
-            NotImplementedError,
-            RuntimeError,
-            OSError,
-        ) as error:
+        except broken as error:
             raise InputError(
                 f"Got {str(path)!r}, which cannot be read or unpacked ({error}); expected a whole file. Fetch it again."
             ) from error
