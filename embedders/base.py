@@ -122,6 +122,10 @@ class Encoder(ABC, Generic[D_contra]):
     def encode(self, data: D_contra, *, progress: Progress = silent) -> Iterator[Batch]:
         """Vectors of the rows of `data` in bounded batches; with the rejected rows, every id is answered once."""
 
+    def rows(self, data: D_contra) -> int:
+        """How many rows it answers for, those left out with them: all of `data`, and what else it may know."""
+        return len(data)  # type: ignore[arg-type]
+
     def excluded(self, data: D_contra) -> Mapping[str, int]:
         """How many rows of `data` are left out by rule, by reason; these are not answered by `encode`."""
         return {}
@@ -160,7 +164,8 @@ class Embedder(BaseModel, ABC, Generic[D]):
     Class attributes: `kind` equals the entry-point name; `data` is the dataset class it reads; `entity` is what a row
     of its space is; `version` is raised when the same parameters may give other numbers; `inductive` says that rows
     can be encoded one by one with a fitted encoder, so that a later run embeds only new and changed rows;
-    `deterministic` says that nothing is drawn at random, so that the seed changes nothing.
+    `deterministic` says that nothing is drawn at random, so that the seed changes nothing; `warm_start` says that a
+    change of the dataset goes on from the encoder of the version before, instead of from scratch.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -172,6 +177,7 @@ class Embedder(BaseModel, ABC, Generic[D]):
     similarity: ClassVar[Similarity] = "cosine"
     inductive: ClassVar[bool] = False
     deterministic: ClassVar[bool] = False
+    warm_start: ClassVar[bool] = False
 
     seed: NonNegativeInt = Field(0, description="every random number comes from it")
 

@@ -23,12 +23,13 @@ def log_lines(versions: Sequence[Version], released: Mapping[int, str]) -> list[
     lines = []
     for entry in log(versions):
         m, c = entry.version.manifest, entry.version.manifest.counts
+        warm = "" if m.warm_start is None else f", went on from version {m.warm_start}"
         first = "first version" if m.parent is None else f"version {m.parent} is gone"
         lines.append(
             {
                 "version": m.version, "parent": m.parent, "created": m.created, "run": m.run, "rows": c.rows,
                 "embedded": c.embedded, "reused": c.reused, "quarantined": c.quarantined,
-                "change": str(entry.changes) if entry.changes else first, "seconds": m.seconds,
+                "change": (str(entry.changes) if entry.changes else first) + warm, "warm_start": m.warm_start, "seconds": m.seconds,
                 "bytes_added": entry.added, "released": released.get(m.version, ""),
             }
         )  # fmt: skip

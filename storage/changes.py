@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from embedders.errors import PolyvecError
-from storage.manifest import Manifest, Recipe
+from storage.manifest import Manifest, Recipe, Start
 
 
 def recipe_changes(before: Recipe, after: Recipe, execution_only: Collection[str]) -> list[str]:
@@ -37,7 +37,7 @@ class Changes:
     ----------
     recipe : embedder and parameters; "weights or precision" where only the fingerprint tells.
     shape : dimension and similarity.
-    data : dataset and upstream versions.
+    data : dataset, upstream versions, and vectors that training began at.
     """
 
     recipe: tuple[str, ...] = ()
@@ -73,7 +73,20 @@ def changes(before: Manifest, after: Manifest) -> Changes:
         for name in {**after.upstream, **before.upstream}
         if before.upstream.get(name) != after.upstream.get(name)
     ]
+    data += filter(None, [start_change(before.start, after.start)])
     return Changes(tuple(recipe), tuple(shape), tuple(data))
+
+
+def start_change(before: Start | None, after: Start | None) -> str:
+    """What is another with the vectors that training began at; empty when nothing is, wherever they lie.
+
+    >>> start_change(None, Start(name="glove.txt", digest="sha256:1"))
+    'start: none -> glove.txt'
+    """
+    old, new = ("none" if it is None else it.name for it in (before, after))
+    if (before and before.digest) == (after and after.digest):
+        return ""
+    return f"start: {old} -> {new}" if old != new else f"start: {new} changed"
 
 
 def _at(manifest: Manifest, upstream: str) -> str:

@@ -68,21 +68,18 @@ def basis(
     writer: Writer,
     recipe: Embedder[Any],
     dataset: str,
-    upstream: Mapping[str, int],
+    made_from: Mapping[str, int | str],
     *,
     force: bool,
     say: Callable[[str], None],
 ) -> Basis:
-    """Look for what can be gone on from. dataset : its digest. force : for nothing; begin anew."""
+    """Look for what can be gone on from. dataset : its digest. made_from : as in the manifest. force : begin anew."""
     folder, name = writer.paths.unfinished(writer.space.name), writer.space.name
-    unfinished = Unfinished(folder, _key(recipe.fingerprint, upstream), dataset, anew=force)
+    unfinished = Unfinished(folder, _key(recipe.fingerprint, made_from), dataset, anew=force)
     parent = writer.parent
     if force:
         unfinished.clear()
-    elif parent and (parent.manifest.fingerprint, dict(parent.manifest.upstream)) == (
-        recipe.fingerprint,
-        dict(upstream),
-    ):
+    elif parent and (parent.manifest.fingerprint, parent.manifest.made_from) == (recipe.fingerprint, dict(made_from)):
         try:
             return Basis(name, parent, parent.encoder(recipe), unfinished)
         except UnreachableError:
@@ -117,6 +114,6 @@ def _read(part: tuple[AnyPath, FileEntry]) -> Known | DamagedError:
         return error
 
 
-def _key(fingerprint: str, upstream: Mapping[str, int]) -> str:
-    text = json.dumps(dict(upstream), sort_keys=True)
+def _key(fingerprint: str, made_from: Mapping[str, int | str]) -> str:
+    text = json.dumps(dict(made_from), sort_keys=True)
     return f"{fingerprint}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"

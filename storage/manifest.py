@@ -74,6 +74,13 @@ class Recipe(Record):
     params: Mapping[str, Any]
 
 
+class Start(Record):
+    """Vectors from outside the store that training began at. name: as the pipeline file has it; digest: of their bytes."""
+
+    name: str
+    digest: str
+
+
 class Head(Record):
     """What each Parquet part repeats in its own metadata, so that a lone file explains itself."""
 
@@ -103,11 +110,23 @@ class Manifest(Head):
     upstream: Mapping[str, int] = Field(
         default_factory=dict, description="spaces it was made from, with their versions"
     )
+    start: Start | None = Field(None, description="a file or package of vectors that training began at")
+    warm_start: PositiveInt | None = Field(None, description="the version of this space that training went on from")
     libraries: Mapping[str, str]
     machine: Mapping[str, Any] = Field(description="threads, precision and device that were used")
     seconds: float
     run: str
     created: datetime
+
+    @property
+    def made_from(self) -> dict[str, int | str]:
+        """What training began at by the pipeline file, besides the dataset; another one makes another version."""
+        return made_from(self.upstream, self.start)
+
+
+def made_from(upstream: Mapping[str, int], start: Start | None) -> dict[str, int | str]:
+    """Spaces with their versions, and the digest of vectors from outside (no space has a name with a colon)."""
+    return {**upstream, **({} if start is None else {"start:": start.digest})}
 
 
 def read_manifest(text: str, place: str) -> Manifest:

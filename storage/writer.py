@@ -24,7 +24,7 @@ from embedders.errors import InputError
 from storage import delta, releases, tables
 from storage.errors import BusyError, DamagedError, QuarantinedError, ReplacedError, UnreachableError
 from storage.layout import write_parts
-from storage.manifest import Counts, Head, Manifest, Recipe, library_versions
+from storage.manifest import Counts, Head, Manifest, Recipe, Start, library_versions, made_from
 from storage.paths import MODEL, PARTS, Paths
 from storage.places import AnyPath, building, check_writable, inside, put_folder, remove
 from storage.reuse import NOTHING, Reuse, copies
@@ -34,13 +34,22 @@ from storage.space import Space, Version
 
 @dataclass(frozen=True)
 class Source:
-    """What a version is made from. digest: of the dataset; rows: entities in it; upstream: spaces, with versions."""
+    """What a version is made from. digest: of the dataset; rows: entities in it; upstream: spaces, with versions;
+    start: vectors from outside; warm_start: the version of the same space that training went on from.
+    """
 
     dataset: str
     digest: str
     rows: int
     upstream: Mapping[str, int]
     rejected: tuple[Rejected, ...] = ()
+    start: Start | None = None
+    warm_start: int | None = None
+
+    @property
+    def made_from(self) -> dict[str, int | str]:
+        """As in the manifest."""
+        return made_from(self.upstream, self.start)
 
 
 @dataclass(frozen=True)
@@ -114,9 +123,9 @@ class Writer:
             manifest = Manifest(
                 **head.model_dump(),
                 parent=None if self.parent is None else self.parent.number,
-                dataset=source.dataset, dataset_digest=source.digest, dataset_rejected=len(source.rejected), upstream=dict(source.upstream), counts=counts,
+                dataset=source.dataset, dataset_digest=source.digest, dataset_rejected=len(source.rejected), upstream=dict(source.upstream), start=source.start, warm_start=source.warm_start, counts=counts,
                 model=inside(model, self.paths.root), model_files=model_files, files=(*reuse.kept, *files), libraries=library_versions(),
-                machine=dict(encoder.mode), seconds=round(time.monotonic() - started, 3), run=self.run, created=datetime.now(UTC),
+                machine=_machine(encoder, source), seconds=round(time.monotonic() - started, 3), run=self.run, created=datetime.now(UTC),
             )  # fmt: skip
             committed = delta.commit(self.space.folder, manifest, self.base)
         except (
@@ -149,6 +158,14 @@ def check_replaced(parent: Version | None, entity: str, dim: int, similarity: st
             f"{m.version} has {m.dim}, compared by {m.similarity}, one each {m.entity}; expected the same, as readers rely on "
             "it. Name a new space, or run with --replace."
         )
+
+
+def _machine(encoder: Encoder[Any], source: Source) -> dict[str, Any]:
+    """How it was made; what went on from another version can be made again only with that one."""
+    mode = dict(encoder.mode)
+    if source.warm_start is not None and mode.get("reproducible", "no") != "no":
+        mode["reproducible"] = f"{mode['reproducible']}, from version {source.warm_start}"
+    return mode
 
 
 class Tally:

@@ -26,6 +26,7 @@ from embedders.data import Images, Rejected
 from flows import steps
 from flows.pipeline import Pipeline
 from flows.progress import Board, reporting_to
+from flows.starts import Beginning
 from storage.space import Version
 from storage.store import VectorStore
 from storage.verify import verify
@@ -182,10 +183,10 @@ def commit_contents(store: VectorStore, data: Contents, recipe: Numbered) -> Ver
     """What `steps.embed_space` does, for a dataset without files."""
     digest = hashlib.sha256(data.numbers.tobytes() + json.dumps(data.ids).encode()).hexdigest()
     with writing(store.space("s"), os.urandom(4).hex(), wait=0, waiting=print) as writer:
-        work = steps._work(writer, recipe, data, digest, None, {}, force=False, progress=silent)
         source = Source("d", digest, len(data), {})
+        work = steps._work(writer, recipe, data, source, Beginning, force=False, progress=silent)
         return writer.commit(
-            source, work.encoder, work.batches, {}, time.monotonic(), reuse=work.reuse, encoder_of=work.encoder_of
+            work.source, work.encoder, work.batches, {}, time.monotonic(), reuse=work.reuse, encoder_of=work.encoder_of
         )
 
 

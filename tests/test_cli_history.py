@@ -91,7 +91,11 @@ def test_log(cli, store):
     assert (rows[0]["embedded"], rows[0]["reused"], rows[0]["quarantined"]) == counts
     assert rows[0]["created (UTC)"] == f"{m.created:%Y-%m-%d %H:%M}"
     assert rows[0]["seconds"] == f"{m.seconds:.1f}"
-    assert [row["change"] for row in cli("log", "words").table] == ["data", "data", "first version"]
+    assert [row["change"] for row in cli("log", "words").table] == [
+        "data, went on from version 2",
+        "data, went on from version 1",
+        "first version",
+    ]
 
 
 def test_log_as_json(cli, store):

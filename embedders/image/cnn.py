@@ -18,6 +18,7 @@ from pydantic import Field, PositiveInt
 
 from embedders.base import EXECUTION, Batch, Embedder, Encoder, Matrix, Progress, Threads, Vectors, silent
 from embedders.data import Images, Rejected
+from embedders.digests import file_digest
 from embedders.errors import InputError
 from embedders.image import backbones
 from embedders.image import weights as weight_files
@@ -195,7 +196,7 @@ class Cnn(Embedder[Images]):
         """The weights by content, and the precision this machine resolves to."""
         path = weight_files.locate(self.backbone, self.weights)
         if path is not None:
-            source = f"sha256:{weight_files.file_digest(path)}"
+            source = f"sha256:{file_digest(path)}"
         else:
             source = "random" if self.weights == "random" else backbones.default_name(self.backbone)
         return {"weights": source, "precision": resolve_precision(self.precision, self.device)}

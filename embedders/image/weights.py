@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
-from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,18 +55,6 @@ def _packaged(backbone: str) -> Path:
     if not found:
         raise MissingPackageError(PACKAGES[backbone].replace("_", "-"), "image", f"The backbone {backbone!r}")
     return found[0]
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 (hex) of the file's bytes; kept in this process until its size or time changes."""
-    status = path.stat()
-    return _digest(path.resolve(), status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=64)
-def _digest(path: Path, size: int, mtime_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read(path: Path) -> OrderedDict[str, torch.Tensor]:

@@ -26,6 +26,7 @@ class Word2Vec(Embedder[Corpus]):
     kind: ClassVar[str] = "word2vec"
     data: ClassVar[type] = Corpus
     entity: ClassVar[str] = "word"
+    warm_start: ClassVar[bool] = True
 
     dim: int = Field(100, ge=1, le=4096, description="numbers in a vector")
     window: int = Field(5, ge=1, le=1000, description="farthest context word")

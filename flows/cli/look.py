@@ -12,6 +12,7 @@ import typer
 from flows.cli.common import DEFAULT_FILE, File, Json, load_store, print_json, print_table, say, size
 
 if TYPE_CHECKING:
+    from storage.manifest import Manifest
     from storage.space import Version
     from storage.store import VectorStore
 
@@ -166,6 +167,7 @@ def _facts(version: Version, held: str) -> dict[str, str]:
         "dataset": f"{m.dataset}, digest {m.dataset_digest[:16]}"
         + (f", {m.dataset_rejected:,} documents quarantined" if m.dataset_rejected else ""),
         "upstream": ", ".join(f"{name} @ {number}" for name, number in m.upstream.items()) or "none",
+        "start": _start(m),
         "counts": f"{c.input:,} in = {c.embedded:,} embedded{reused}{folded}{excluded} + {c.quarantined:,} quarantined",
         "releases": held,
         "made": f"{m.created:%Y-%m-%d %H:%M:%S} UTC in {m.seconds:.1f} s by run {m.run}",
@@ -174,6 +176,13 @@ def _facts(version: Version, held: str) -> dict[str, str]:
         "files": f"{len(m.files)}, {size(sum(entry.size for entry in m.files))}",
         "model": str(version.paths.root / m.model),
     }
+
+
+def _start(m: Manifest) -> str:
+    """Where training began, if neither at another space nor at random."""
+    if m.start is not None:
+        return f"{m.start.name}, digest {m.start.digest.removeprefix('sha256:')[:16]}"
+    return "none" if m.warm_start is None else f"{m.space} @ {m.warm_start} (warm start)"
 
 
 def files(reference: Reference, file: File = DEFAULT_FILE, as_json: Json = False) -> None:

@@ -56,7 +56,7 @@ def plan(
     rows = []
     for s in found.spaces:
         spec = pipeline.spaces[s.name]
-        start = f" + {spec.start.space}" if spec.start else ""
+        start = f" + {spec.start.name}" if spec.start else ""
         current = f"@{s.latest.number}" if s.latest else ""
         rows.append(
             [

