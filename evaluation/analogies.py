@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from embedders.base import Matrix, Vectors
 from embedders.errors import InputError
+from embedders.kernels.blas import one_thread
 from evaluation.base import Report, Score, wilson
 from evaluation.matching import row_of, rows_by_id
 from evaluation.neighbours import nearest, unit_rows
 from evaluation.reading import lines
-from evaluation.threads import one_thread
 
 Question = tuple[str, str, str, str]
 Method = Literal["add", "mul"]

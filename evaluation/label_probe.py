@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from embedders.base import Vectors
 from embedders.errors import InputError
+from embedders.kernels.blas import one_thread
 from evaluation.base import Report, Score, wilson
 from evaluation.matching import Labelled, labelled
-from evaluation.threads import one_thread
 
 FOLDS = 5
 MAX_ITERATIONS = 1000

@@ -175,7 +175,7 @@ def test_threads_are_given_back_when_evaluations_overlap():
 
     from threadpoolctl import threadpool_info
 
-    from evaluation.threads import one_thread
+    from embedders.kernels.blas import one_thread
 
     def limits():
         return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
