@@ -31,6 +31,11 @@ def places(words: Sequence[str], known: Sequence[str]) -> NDArray[np.int32]:
     return np.fromiter((row.get(word, -1) for word in words), np.int32, len(words))
 
 
+def frequent(counts: NDArray[np.int64], min_count: int) -> int:
+    """How many words occur at least so often; they are the first ones."""
+    return int(np.searchsorted(-counts, -min_count, side="right"))
+
+
 def pieces(data: Documents) -> list[slice]:
     """Runs of documents of at most DOCUMENTS_AT_ONCE and, where there are several in it, TOKENS_AT_ONCE tokens."""
     ends = np.cumsum(data.offsets[:, 1] - data.offsets[:, 0])
@@ -66,6 +71,21 @@ def bags(data: Documents, rows: slice, place: NDArray[np.int32], width: int) -> 
     counted = np.concatenate([[0], np.cumsum(known)])[np.concatenate([[0], ends])]
     columns = columns[known]
     return csr_array((np.ones(len(columns), np.float32), columns, counted), shape=(len(ends), width))
+
+
+def presence(data: Documents, min_count: int = 5) -> csr_array[Any]:
+    """Which words stand in which documents, one-hot: (n, words) float32 of 0 and 1; rarer words are left out."""
+    from scipy.sparse import csr_array, vstack
+
+    known = frequent(data.counts, min_count)
+    place = np.where(np.arange(len(data.words)) < known, np.arange(len(data.words)), -1).astype(np.int32)
+    parts: list[Any] = [csr_array((0, known), dtype=np.float32)]
+    for rows in pieces(data):
+        parts.append(bags(data, rows, place, known))
+        parts[-1].sum_duplicates()
+        parts[-1].data[:] = 1
+    whole: csr_array[Any] = vstack(parts, format="csr")
+    return whole
 
 
 class Embedded(NamedTuple):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 SPARE = 10  # directions beyond `dim` that the iteration carries along, so that the last ones settle
-ROUNDS = 4
+ROUNDS = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +115,7 @@ class TfIdf(Embedder[Documents]):
 
     def _vocabulary(self, data: Documents) -> tuple[list[str], NDArray[np.int32], NDArray[np.float32]]:
         """The words that take part, the column of each word of the data (-1 for none), and their idf."""
-        known = int(np.searchsorted(-data.counts, -self.min_count, side="right"))
+        known = bags.frequent(data.counts, self.min_count)
         place = np.full(len(data.words), -1, np.int32)
         place[:known] = np.arange(known)
         within = np.zeros(known, np.int64)
