@@ -297,3 +297,35 @@ def test_glove_solves_google_questions(glove):
     assert report.notes["n"] + report.notes["missing"] == 19_544
     assert report.notes["sections"]["capital-common-countries"]["accuracy"] > 0.7
     assert solve(glove, ["king", "woman"], ["man"], k=1)[0][0] == "queen"
+
+
+SETS = {
+    "WS-353-ALL": 353,
+    "WS-353-SIM": 203,
+    "WS-353-REL": 252,
+    "SIMLEX-999": 999,
+    "RG-65": 65,
+    "MC-30": 30,
+    "MTurk-287": 287,
+}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_files_of_word_pairs_are_read_as_they_are(name, shared_data):
+    pairs = read_pairs(shared_data("word_eval") / f"EN-{name}.txt")
+    assert len(pairs) == SETS[name]
+    assert all(one.strip() == one and two.strip() == two and 0 <= score <= 10 for one, two, score in pairs)
+
+
+def test_each_section_has_a_score_and_one_hot_its_cost():
+    known = ("man", "woman", "king", "queen")
+    asked = {"right": [known], "wrong": [("man", "woman", "king", "banana")] * 2, "none": [("a", "b", "c", "d")]}
+    report = analogies(PARALLELOGRAM, asked)
+    scores = {score.metric: score for score in report.scores}
+    assert list(scores) == ["accuracy", "coverage", "section[right]", "section[wrong]"]
+    assert (scores["section[right]"].value, scores["section[wrong]"].value) == (1, 0)
+    assert scores["section[wrong]"].high > scores["section[wrong]"].low == 0
+    n = len(PARALLELOGRAM)
+    assert report.notes["sizes"]["one_hot"] == {"dim": n, "bytes": 4 * n * n, "sparse_bytes": 12 * n + 4}
+    pairs = [("man", "woman", 2.0), ("king", "queen", 3.0), ("man", "queen", 1.0)]
+    assert word_similarity(PARALLELOGRAM, pairs).notes["sizes"] == report.notes["sizes"]

@@ -32,8 +32,8 @@ def search(
 
     lookup = Lookup(load_store(file).find(reference))
     [row] = _rows(lookup, [query])
-    [scores] = _similarities(lookup, [row])
     similarity = lookup.version.manifest.similarity
+    [scores] = _similarities(lookup, lookup.vectors([row]), similarity)
     found = best(scores, k, exclude=[row])
     sign = -1 if similarity == "l2" else 1
     _print_found(lookup, [(place, sign * score) for place, score in found], similarity, as_json)
@@ -69,7 +69,7 @@ def analogy(
         )
     lookup = Lookup(load_store(file).find(reference))
     rows = _rows(lookup, asked, fold=True)
-    scores = combined(_similarities(lookup, rows, "cosine"), rows, signs, how)
+    scores = combined(_similarities(lookup, lookup.vectors(rows), "cosine"), rows, signs, how)
     _print_found(lookup, best(scores, k, exclude=rows), "cosine" if how == "add" else "3CosMul", as_json)
 
 
@@ -98,16 +98,15 @@ def _rows(lookup: Lookup, asked: Sequence[str], *, fold: bool = False) -> list[i
     return [found[name] for name in asked]
 
 
-def _similarities(lookup: Lookup, rows: Sequence[int], similarity: Similarity | None = None) -> Matrix:
-    """(len(rows), n) float32 of some rows to all; as the space compares, or by the similarity that is named."""
+def _similarities(lookup: Lookup, queries: Matrix, similarity: Similarity) -> Matrix:
+    """(q, n) float32 of some vectors (q, dim) to all rows."""
     import numpy as np
 
     from embedders.kernels.blas import one_thread
     from evaluation.neighbours import similarities
 
-    queries, how = lookup.vectors(rows), similarity or lookup.version.manifest.similarity
-    with one_thread():  # the parts are looked at in several
-        return np.concatenate(lookup.scan(lambda part: similarities(part, queries, how)), axis=1)
+    with one_thread():  # several parts are looked at at a time
+        return np.concatenate(lookup.scan(lambda part: similarities(part, queries, similarity)), axis=1)
 
 
 def _print_found(lookup: Lookup, found: Sequence[tuple[int, float]], measure: str, as_json: bool) -> None:
