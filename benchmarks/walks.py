@@ -72,7 +72,7 @@ def micro_f1(matrix: Matrix, groups: NDArray[np.bool_]) -> float:
     from sklearn.metrics import f1_score
     from sklearn.multiclass import OneVsRestClassifier
 
-    from evaluation.threads import one_thread
+    from embedders.kernels.blas import one_thread
 
     unit = matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-12)
     order = np.random.default_rng(0).permutation(len(unit))

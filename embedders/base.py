@@ -164,8 +164,9 @@ class Embedder(BaseModel, ABC, Generic[D]):
     Class attributes: `kind` equals the entry-point name; `data` is the dataset class it reads; `entity` is what a row
     of its space is; `version` is raised when the same parameters may give other numbers; `inductive` says that rows
     can be encoded one by one with a fitted encoder, so that a later run embeds only new and changed rows;
-    `deterministic` says that nothing is drawn at random, so that the seed changes nothing; `warm_start` says that a
-    change of the dataset goes on from the encoder of the version before, instead of from scratch.
+    `deterministic` says that nothing is drawn at random, so that the seed changes nothing; `needs_start` that `fit`
+    cannot do without `start`; `warm_start` that a change of the dataset goes on from the encoder of the version before,
+    instead of from scratch.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -178,6 +179,7 @@ class Embedder(BaseModel, ABC, Generic[D]):
     inductive: ClassVar[bool] = False
     deterministic: ClassVar[bool] = False
     warm_start: ClassVar[bool] = False
+    needs_start: ClassVar[bool] = False
 
     seed: NonNegativeInt = Field(0, description="every random number comes from it")
 

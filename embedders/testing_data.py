@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedders.base import Encoder
 from embedders.data import Corpus, Documents, Graph, Images
+from embedders.text.vectors import WordVectors
+from embedders.text.word2vec import Word2Vec
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,11 +27,13 @@ class Example:
     ----------
     groups : some of the ids, to the group that each belongs to; the nearest neighbour is of the same group.
     part : the same data with only some of its ids, for embedders that encode rows one by one.
+    start : an encoder to begin with, for embedders that need one.
     """
 
     data: Any
     groups: Mapping[str, str]
     part: Any = None
+    start: Encoder[Any] | None = None
 
 
 def corpus_example(folder: Path) -> Example:
@@ -58,6 +63,17 @@ def documents_example(folder: Path) -> Example:
     data = Documents(ids, digests, corpus.words, corpus.counts, corpus.tokens, offsets)
     groups = {name: "wine" if i % 2 else "rail" for name, i in zip(ids[:-1], chosen, strict=False)}
     return Example(data, groups, data.select(range(1, 41, 3)))
+
+
+def word_start(folder: Path) -> Encoder[Corpus]:
+    """Vectors of the words of `corpus_example` in which the topics differ; one that is everywhere is long."""
+    example = corpus_example(folder)
+    words = [word for word, count in zip(example.data.words, example.data.counts, strict=True) if count > 1]
+    sides = [{"wine": 1, "rail": -1}.get(example.groups.get(word, ""), 0) for word in words]
+    matrix = np.random.default_rng(7).normal(0, 0.2, (len(words), 8)).astype(np.float32)
+    matrix[:, 0] += sides
+    matrix[:, 1] += np.where(np.array(sides) == 0, 5, 1)
+    return WordVectors(Word2Vec.model_validate({"dim": 8}), words, matrix)
 
 
 def graph_example(folder: Path) -> Example:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedders.base import Matrix, Vectors
 from embedders.errors import InputError
-from evaluation.base import Report, Score, wilson
+from embedders.kernels.blas import one_thread
+from evaluation.base import Report, Score, one_hot_size, size, wilson
 from evaluation.matching import row_of, rows_by_id
-from evaluation.neighbours import nearest, unit_rows
+from evaluation.neighbours import unit_rows
 from evaluation.reading import lines
-from evaluation.threads import one_thread
 
 Question = tuple[str, str, str, str]
 Method = Literal["add", "mul"]
@@ -73,15 +72,16 @@ def analogies(
 
     Returns
     -------
-    Scores `accuracy` (over the covered questions, with Wilson's 95 % interval) and `coverage`. Notes: `n` covered and
-    `missing` questions, and accuracy, n and missing of each of the `sections` (accuracy None where none is covered).
+    Scores `accuracy` (over the covered questions, with Wilson's 95 % interval), `coverage`, and `section[NAME]`, the
+    accuracy of each section that has a covered question. Notes: `n` covered and `missing` questions, accuracy, n and
+    missing of each of the `sections` (accuracy None where none is covered), and the `sizes` of the vectors and of
+    one-hot ones, to which every word is equally near.
 
     Raises
     ------
     InputError : no question is covered, the method is unknown, or `restrict` is less than 1.
     """
-    if method not in get_args(Method):
-        raise InputError(f"Got method={method!r}; expected one of {', '.join(get_args(Method))}.")
+    check_method(method)
     if restrict is not None and restrict < 1:
         raise InputError(f"Got restrict={restrict}; expected at least 1 word, or None for all.")
     matrix = vectors.matrix[:restrict]
@@ -97,49 +97,66 @@ def analogies(
     rows = np.concatenate(list(sections.values()))
     right = _answers(unit_rows(matrix), rows[:, :3], method) == rows[:, 3]
     parts: dict[str, Any] = {}
+    scores = [
+        Score("accuracy", float(right.mean()), *wilson(int(right.sum()), total)),
+        Score("coverage", total / asked),
+    ]
     first = 0
     for name, covered in sections.items():
         hits = right[first : first + len(covered)]
         accuracy = float(hits.mean()) if len(hits) else None
         parts[name] = {"accuracy": accuracy, "n": len(hits), "missing": len(questions[name]) - len(hits)}
+        if accuracy is not None:
+            scores.append(Score(f"section[{name}]", accuracy, *wilson(int(hits.sum()), len(hits))))
         first += len(covered)
-    notes = {"n": total, "missing": asked - total, "words": len(matrix), "method": method, "sections": parts}
-    share = Score("accuracy", float(right.mean()), *wilson(int(right.sum()), total))
-    return Report((share, Score("coverage", total / asked)), notes)
+    sizes = {"vectors": size(matrix), "one_hot": one_hot_size(len(matrix))}
+    notes = {
+        "n": total, "missing": asked - total, "words": len(matrix), "method": method, "sections": parts, "sizes": sizes,
+    }  # fmt: skip
+    return Report(tuple(scores), notes)
 
 
-def solve(
-    vectors: Vectors, positive: Sequence[str], negative: Sequence[str] = (), k: int = 10
-) -> list[tuple[str, float]]:
-    """The k words nearest to the sum of the positive minus the negative words, with their cosines; nearest first.
-
-    `solve(words, ["king", "woman"], ["man"])` asks what king - man + woman is. Each word counts with length 1, and is
-    looked up as given, then in lower case; the words asked with are never the answer.
+def check_method(method: str) -> Method:
+    """The method of that name.
 
     Raises
     ------
-    InputError : a word is unknown (close matches are named), no word is given, the words cancel out, or k is below 1.
+    InputError : there is none.
     """
-    if not (positive or negative):
-        raise InputError("Got no words; expected at least one, such as king - man + woman.")
-    known = rows_by_id(vectors.ids)
-    rows = [_row(vectors, known, word) for word in (*positive, *negative)]
-    sign = np.array([1] * len(positive) + [-1] * len(negative), np.float32)
-    query = (sign[:, None] * unit_rows(vectors.matrix[rows])).sum(axis=0, keepdims=True)
-    if np.linalg.norm(query) < 1e-6:
+    if method not in get_args(Method):
+        raise InputError(f"Got method={method!r}; expected one of {', '.join(get_args(Method))}.")
+    return cast(Method, method)
+
+
+def combined(cosines: Matrix, rows: Sequence[int], signs: Sequence[int], method: Method = "add") -> Matrix:
+    """How well each word answers what is asked by adding and taking away words: king - man + woman.
+
+    Parameters
+    ----------
+    cosines : (t, n) float32, of each of the t words asked with to all words.
+    rows : the t words asked with among the n.
+    signs : 1 or -1 for each of them.
+    method : "add", the cosine to the sum of the words, each of length 1; or "mul" (see `analogies`), the product of the
+        moved cosines of what is added over that of what is taken away.
+
+    Returns
+    -------
+    (n,) float32, large fits.
+
+    Raises
+    ------
+    InputError : the words of "add" cancel out, or the method is unknown.
+    """
+    sign = np.array(signs, np.float32)
+    if check_method(method) == "mul":
+        moved = (1 + cosines) / 2
+        product: Matrix = moved[sign > 0].prod(axis=0) / (moved[sign < 0] + np.float32(0.001)).prod(axis=0)
+        return product
+    square = float(sign @ cosines[:, list(rows)].astype(np.float64) @ sign)
+    if square < 1e-6:
         raise InputError("Got words that cancel out; expected a sum that points somewhere. Ask with other words.")
-    near, cosines = nearest(vectors.matrix, query, "cosine", k, exclude=np.unique(rows)[None])
-    return [(vectors.ids[int(row)], float(cosine)) for row, cosine in zip(near[0], cosines[0], strict=True)]
-
-
-def _row(vectors: Vectors, known: Mapping[str, int], word: str) -> int:
-    row = row_of(known, word)
-    if row is None:
-        alike = [name for name in vectors.ids[:100_000] if abs(len(name) - len(word)) <= 2]
-        close = get_close_matches(word, alike) or get_close_matches(word.lower(), alike)
-        hint = f"Close to it: {', '.join(close)}." if close else "Nothing is spelled like it."
-        raise InputError(f"Got the word {word!r}; expected one of the {len(vectors)} words of the vectors. {hint}")
-    return row
+    added: Matrix = (sign @ cosines) / np.float32(np.sqrt(square))
+    return added
 
 
 def _covered(known: Mapping[str, int], asked: Sequence[Question]) -> NDArray[np.int64]:

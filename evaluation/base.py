@@ -50,6 +50,27 @@ class Report:
         raise InputError(f"Got the metric {metric!r}; expected one of {', '.join(s.metric for s in self.scores)}.")
 
 
+def size(matrix: Any) -> dict[str, int]:
+    """What vectors cost, for the notes: numbers a row, bytes as float32, and those that a sparse matrix takes.
+
+    matrix : (n, dim), an array or a sparse matrix in compressed rows (CSR).
+    """
+    rows, dim = matrix.shape
+    cost = {"dim": dim, "bytes": 4 * rows * dim}
+    if hasattr(matrix, "indptr"):
+        cost["sparse_bytes"] = matrix.data.nbytes + matrix.indices.nbytes + matrix.indptr.nbytes
+    return cost
+
+
+def one_hot_size(words: int) -> dict[str, int]:
+    """What one-hot vectors of words cost; the cosine of any two of them is 0, so there is nothing else to measure.
+
+    >>> one_hot_size(1000)
+    {'dim': 1000, 'bytes': 4000000, 'sparse_bytes': 12004}
+    """
+    return {"dim": words, "bytes": 4 * words * words, "sparse_bytes": 12 * words + 4}
+
+
 def wilson(hits: int, n: int) -> tuple[float, float]:
     """The 95 % interval of a share of `hits` in `n` >= 1 trials (Wilson 1927, doi:10.1080/01621459.1927.10502953).
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from embedders.base import Matrix, Similarity
 from embedders.errors import InputError
-from evaluation.threads import one_thread
+from embedders.kernels.blas import one_thread
 
 ROWS_AT_ONCE = 16_384
 ROWS_FOR_CHANCE = 65_536

@@ -11,17 +11,15 @@ from numpy.typing import NDArray
 
 from embedders.base import Vectors
 from embedders.errors import InputError
-from evaluation.base import Report, Score, wilson
+from embedders.kernels.blas import one_thread
+from evaluation.base import Report, Score, size, wilson
 from evaluation.matching import Labelled, labelled
-from evaluation.threads import one_thread
 
 FOLDS = 5
 MAX_ITERATIONS = 1000
 
 
-def label_probe(
-    vectors: Vectors, labels: Mapping[str, str], *, trivial: Mapping[str, NDArray[Any]] | None = None
-) -> Report:
+def label_probe(vectors: Vectors, labels: Mapping[str, str], *, trivial: Mapping[str, Any] | None = None) -> Report:
     """Accuracy and macro F1 of logistic regression on the vectors, out of fold.
 
     StandardScaler, LogisticRegression(C=0.1, max_iter=1000), StratifiedKFold(5, shuffle=True, random_state=0); both
@@ -31,13 +29,14 @@ def label_probe(
     ----------
     vectors : n rows; those without a label are left out.
     labels : the label of each id. Classes of fewer than 5 members are left out and named in the notes.
-    trivial : baselines by name ("pixels", "degrees"), each an (n, d) finite matrix aligned with `vectors.ids`.
+    trivial : baselines by name ("pixels", "degrees", "one_hot"), each an (n, d) finite matrix aligned with
+        `vectors.ids`; one in sparse rows (CSR) is scaled without being centred.
 
     Returns
     -------
     Scores `accuracy` (with Wilson's 95 % interval), `macro_f1`, `majority` (share of the largest class), and
     `accuracy[NAME]` for each baseline. Notes: the counts, `dropped_classes` with their sizes, and
-    `folds_not_converged` where the solver stopped early.
+    `folds_not_converged` where the solver stopped early, and the `sizes` of the vectors and the baselines.
 
     Raises
     ------
@@ -71,14 +70,16 @@ def label_probe(
         "dropped_classes": dropped,
         "majority_class": kept.classes[int(kept.sizes.argmax())],
         "baselines": list(baselines),
+        "sizes": {"vectors": size(vectors.matrix)} | {name: size(matrix) for name, matrix in baselines.items()},
     }
     if any(not_converged.values()):
         notes["folds_not_converged"] = {name: folds for name, folds in not_converged.items() if folds}
     return Report(tuple(scores), notes)
 
 
-def _out_of_fold(matrix: NDArray[Any], codes: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+def _out_of_fold(matrix: Any, codes: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
     """The (n,) out-of-fold predictions, and in how many folds the solver stopped before it converged."""
+    from scipy.sparse import issparse
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold
@@ -89,9 +90,11 @@ def _out_of_fold(matrix: NDArray[Any], codes: NDArray[np.int64]) -> tuple[NDArra
     unfinished = 0
     with one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        for train, test in StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(matrix, codes):
+        for train, test in StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(codes, codes):
             model = LogisticRegression(C=0.1, max_iter=MAX_ITERATIONS)
-            probe = make_pipeline(StandardScaler(), model).fit(matrix[train], codes[train])
+            probe = make_pipeline(StandardScaler(with_mean=not issparse(matrix)), model).fit(
+                matrix[train], codes[train]
+            )
             guess[test] = probe.predict(matrix[test])
             unfinished += int(max(model.n_iter_) >= MAX_ITERATIONS)
     return guess, unfinished
@@ -103,12 +106,12 @@ def _macro_f1(kept: Labelled, guess: NDArray[np.int64]) -> float:
     return float((2 * hits / (kept.sizes + np.bincount(guess, minlength=len(kept.classes)))).mean())
 
 
-def _baseline(name: str, matrix: NDArray[Any], n: int) -> NDArray[Any]:
-    matrix = np.asarray(matrix)
-    if matrix.ndim != 2 or len(matrix) != n or not matrix.shape[1]:
+def _baseline(name: str, matrix: Any, n: int) -> Any:
+    matrix = matrix if hasattr(matrix, "indptr") else np.asarray(matrix)
+    if matrix.ndim != 2 or matrix.shape[0] != n or not matrix.shape[1]:
         raise InputError(
             f"Got the baseline {name!r} of shape {matrix.shape}; expected ({n}, d), one row for each vector."
         )
-    if not np.isfinite(matrix).all():
+    if not np.isfinite(matrix.data if hasattr(matrix, "indptr") else matrix).all():
         raise InputError(f"The baseline {name!r} holds NaN or infinity; expected finite numbers.")
     return matrix

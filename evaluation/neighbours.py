@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -108,6 +108,37 @@ def nearest(
     return rows, scores
 
 
+def similarities(matrix: Matrix, queries: Matrix, similarity: Similarity) -> Matrix:
+    """(q, n) float32, large is near: the cosine, the dot product, or minus the Euclidean distance; for few queries.
+
+    matrix : (n, dim) float32. queries : (q, dim) float32. The cosine of a zero vector is 0.
+    """
+    if similarity == "l2":
+        return np.stack([-_lengths(matrix - query) for query in queries])
+    with np.errstate(over="ignore", invalid="ignore"):  # told by `best`
+        if similarity == "dot":
+            return queries @ matrix.T
+        scores: Matrix = unit_rows(queries) @ matrix.T
+        scores *= _inverse(_lengths(matrix))
+    return scores.clip(-1, 1, out=scores)
+
+
+def best(scores: Matrix, k: int, exclude: Sequence[int] = ()) -> list[tuple[int, float]]:
+    """The k largest of (n,) scores, without some rows: row and score, largest first, equal ones in row order.
+
+    Raises
+    ------
+    InputError : a score is not finite.
+    """
+    scores = scores.copy()
+    scores[list(exclude)] = -np.inf
+    k = min(k, len(scores) - len(set(exclude)))
+    if k <= 0:
+        return []
+    [rows], [values] = _top(scores[None], k)
+    return list(zip(rows.tolist(), values.tolist(), strict=True))
+
+
 def unit_rows(matrix: NDArray[Any]) -> Matrix:
     """A copy (n, dim) float32 whose rows have length 1; zero rows stay zero."""
     return np.asarray(matrix, np.float32) * _inverse(_norms(matrix))[:, None]
@@ -199,6 +230,16 @@ def _norms(matrix: NDArray[Any], centre: Matrix | None = None) -> NDArray[np.flo
         rows = matrix[first : first + ROWS_AT_ONCE].astype(np.float64)
         rows = rows if centre is None else rows - centre
         lengths[first : first + ROWS_AT_ONCE] = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    return lengths
+
+
+def _lengths(matrix: Matrix) -> NDArray[np.float64]:
+    """(n,) lengths of float32 rows, summed in float32 where that neither overflows nor loses small numbers."""
+    with np.errstate(over="ignore", under="ignore"):
+        squares = np.einsum("ij,ij->i", matrix, matrix)
+    lengths: NDArray[np.float64] = np.sqrt(squares, dtype=np.float64)
+    odd = np.flatnonzero(~((squares > 1e-25) & (squares < 1e35)))
+    lengths[odd] = _norms(matrix[odd])
     return lengths
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from embedders.base import Matrix
 from embedders.errors import InputError
-from evaluation.threads import one_thread
+from embedders.kernels.blas import one_thread
 
 WIDEST = 50
 FEWEST = 30

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from embedders.base import Vectors
 from embedders.errors import InputError
-from evaluation.base import Report, Score
+from evaluation.base import Report, Score, one_hot_size, size
 from evaluation.matching import row_of, rows_by_id
 from evaluation.neighbours import unit_rows
 from evaluation.reading import lines
@@ -63,8 +63,8 @@ def word_similarity(vectors: Vectors, pairs: Sequence[Pair], *, seed: int = 0) -
 
     Returns
     -------
-    Scores `spearman` and `coverage` (share of the pairs). Notes: `n` covered pairs, `missing` pairs, and the first
-    `missing_words`.
+    Scores `spearman` and `coverage` (share of the pairs). Notes: `n` covered pairs, `missing` pairs, the first
+    `missing_words`, and the `sizes` of the vectors and of one-hot ones, which have no correlation: their cosines are 0.
 
     Raises
     ------
@@ -99,6 +99,7 @@ def word_similarity(vectors: Vectors, pairs: Sequence[Pair], *, seed: int = 0) -
         "missing_words": list(missing)[:20],
         "resamples": RESAMPLES,
         "seed": seed,
+        "sizes": {"vectors": size(vectors.matrix), "one_hot": one_hot_size(len(vectors))},
     }
     value = float(_spearman(cosine[None], judged[None])[0])
     return Report((Score("spearman", value, low, high), Score("coverage", len(covered) / len(pairs))), notes)

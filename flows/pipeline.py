@@ -125,6 +125,7 @@ class Analogies(Frozen):
     metric: Literal["analogies"]
     path: str = Field(description="four words on each line, sections start with ':'")
     restrict: int | None = Field(None, ge=2, description="only the most frequent words")
+    method: Literal["add", "mul"] = Field("add", description="3CosAdd or 3CosMul (Levy and Goldberg 2014)")
 
 
 Evaluation = Annotated[LabelProbe | Neighbours | WordSimilarity | Analogies, Field(discriminator="metric")]
@@ -202,6 +203,11 @@ class Pipeline(Frozen):
         except InputError as error:
             yield ("spaces", name, "embedder"), str(error)
             return
+        if kind.needs_start and spec.start is None:
+            yield (
+                ("spaces", name, "embedder"),
+                f"got {spec.embedder!r} without a start, which it learns nothing without. Add start: {{space: NAME}}.",
+            )
         if spec.dataset in self.datasets and kind.data not in self.datasets[spec.dataset].gives:
             got = self.datasets[spec.dataset].kind
             yield (

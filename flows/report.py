@@ -81,9 +81,12 @@ def headline(ref: ScoreRef) -> str:
     shown = [f"{ref.evaluation} {name} {value:.3f}"]
     shown += [f"{metric} {v:.3f}" for metric, v in rest if metric == "macro_f1"]
     shown += [f"n {ref.n:,}"] if ref.n is not None else []
-    baselines = [
-        f"{metric.removeprefix('accuracy[').removesuffix(']')} {v:.3f}" for metric, v in rest if metric != "macro_f1"
-    ]
+    baselines = []
+    for metric, v in rest:
+        if metric != "macro_f1" and not metric.startswith("section["):
+            name = metric.removeprefix("accuracy[").removesuffix("]")
+            wide = f" of dim {ref.sizes[name]['dim']:,}" if name in ref.sizes else ""
+            baselines.append(f"{name} {v:.3f}{wide}")
     return ", ".join(shown) + (f" ({', '.join(baselines)})" if baselines else "")
 
 
@@ -99,7 +102,7 @@ def write_report(pipeline: Pipeline, run: str, rows: Sequence[Row], released: Re
         version = pipeline.vectors.space(row.space).version(row.version or "latest")
         pictures[row.space] = f"{row.space}.png"
         (folder / pictures[row.space]).write_bytes(draw(version, labels_of(pipeline, row.space)))
-        sections.append(_section(version, pictures[row.space]))
+        sections.append(_section(version, pictures[row.space], row.scores))
     report = folder / "report.md"
     pieces = [f"# polyvec run {run}", markdown_table(rows), _told(released, rows), *sections]
     report.write_bytes("\n\n".join(pieces).encode())
@@ -164,7 +167,7 @@ def neighbours_of(version: Version, rows: Sequence[int], k: int) -> list[list[tu
     ]
 
 
-def _section(version: Version, picture: str) -> str:
+def _section(version: Version, picture: str, scores: Sequence[ScoreRef]) -> str:
     m = version.manifest
     excluded = ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in m.counts.excluded.items() if n) or "0"
     lines = [
@@ -173,6 +176,12 @@ def _section(version: Version, picture: str) -> str:
         f"input {m.counts.input:,}, reused {m.counts.reused:,}, excluded {excluded}, quarantined {m.counts.quarantined:,}.\n",
         f"![{m.space}]({picture})\n",
     ]
+    if one_hot := next((ref.sizes["one_hot"] for ref in scores if "one_hot" in ref.sizes), None):
+        mine = 4 * len(version) * version.dim
+        lines.append(
+            f"One-hot instead: {one_hot['dim']:,} numbers a vector, not {version.dim:,}; {megabytes(one_hot['bytes'])}, or "
+            f"{megabytes(one_hot['sparse_bytes'])} as a sparse matrix, not {megabytes(mine)}.\n"
+        )
     if len(version) > 1:
         some = np.random.default_rng(0).permutation(min(len(version), 500))[:5].tolist()
         lines += [
@@ -180,6 +189,15 @@ def _section(version: Version, picture: str) -> str:
             for row, line in zip(some, neighbours_of(version, some, 6), strict=True)
         ]
     return "\n".join(lines) + "\n"
+
+
+def megabytes(n: float) -> str:
+    """Bytes for people.
+
+    >>> megabytes(1_234_567)
+    '1.2 MB'
+    """
+    return f"{n / 1e6:,.1f} MB"
 
 
 def _safe(text: str) -> str:

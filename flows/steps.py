@@ -64,13 +64,18 @@ class VersionRef(Reference):
 
 
 class ScoreRef(Reference):
-    """What an evaluation found, headline first. n: rows, pairs or questions it was measured on."""
+    """What an evaluation found, headline first.
+
+    n : rows, pairs or questions it was measured on. sizes : what the vectors and the baselines cost, by name: "dim",
+        "bytes" and, of a sparse matrix, "sparse_bytes".
+    """
 
     space: str
     version: int
     evaluation: str
     scores: dict[str, float]
     n: int | None = None
+    sizes: dict[str, dict[str, int]] = {}
 
 
 class ReleaseRef(Reference):
@@ -218,7 +223,13 @@ def evaluate_space(pipeline: Pipeline, ref: VersionRef, name: str) -> ScoreRef:
     scores = [(s.metric, s.value, s.low, s.high) for s in report.scores]
     tables.record_metrics(store.paths, ref.space, ref.version, name, fingerprint, scores, report.notes)
     values = {s.metric: s.value for s in report.scores}
-    return ScoreRef(space=ref.space, version=ref.version, evaluation=name, scores=values, n=report.notes.get("n"))
+    return _score_ref(ref.space, ref.version, name, report.notes, values)
+
+
+def _score_ref(space: str, version: int, name: str, notes: Mapping[str, Any], scores: dict[str, float]) -> ScoreRef:
+    return ScoreRef(
+        space=space, version=version, evaluation=name, scores=scores, n=notes.get("n"), sizes=notes.get("sizes", {})
+    )
 
 
 def judge(pipeline: Pipeline, version: Version, evaluation: Any) -> Report:
@@ -240,21 +251,21 @@ def judge(pipeline: Pipeline, version: Version, evaluation: Any) -> Report:
         case WordSimilarity():
             return word_similarity(vectors, read_pairs(path))
         case Analogies():
-            return analogies(vectors, read_questions(path), restrict=evaluation.restrict)
+            return analogies(vectors, read_questions(path), method=evaluation.method, restrict=evaluation.restrict)
     raise AssertionError(evaluation)
 
 
 def trivial_features(
     pipeline: Pipeline, version: Version, vectors: Vectors, labels: dict[str, str]
 ) -> dict[str, Any] | None:
-    """What the label could be guessed from without learning: pixels of a picture, degrees of a node."""
+    """What the label could be guessed from without learning: pixels of a picture, degrees of a node, words of a document."""
     import numpy as np
 
-    from embedders.data import Graph, Images
+    from embedders.data import Documents, Graph, Images
 
     spec = pipeline.dataset(version.manifest.space)  # by the space: the dataset may have another name by now
-    kind = spec.gives[0]
-    if kind not in (Graph, Images):
+    kind = type(pipeline.recipe(version.manifest.space)).data
+    if kind not in (Documents, Graph, Images):
         return None
     cache = version.paths.cache
     data: Any = spec.read(spec.scan(pipeline.base, DigestCache(cache)), kind, cache=cache)
@@ -265,6 +276,11 @@ def trivial_features(
         from embedders.graph.degrees import degrees
 
         return {"degrees": degrees(data)[rows]}
+    if isinstance(data, Documents):
+        from embedders.text.bags import presence
+
+        pieces = np.where(wanted[:, None], data.offsets[rows], 0)  # the others are not looked at
+        return {"one_hot": presence(replace(data, ids=vectors.ids, digests=vectors.ids, offsets=pieces))}
     from embedders.image.pixels import pixels
 
     chosen = Images(
@@ -289,7 +305,6 @@ def recorded_scores(pipeline: Pipeline, version: Version) -> list[ScoreRef]:
         if current.get(name) != row["fingerprint"]:
             continue  # of an evaluation that was changed or taken out since
         if row["notes"] is not None:  # the headline opens a new round
-            n = json.loads(row["notes"]).get("n")
-            newest[name] = ScoreRef(space=row["space"], version=row["version"], evaluation=name, scores={}, n=n)
+            newest[name] = _score_ref(row["space"], row["version"], name, json.loads(row["notes"]), {})
         newest[name].scores[row["metric"]] = row["value"]
     return [newest[e.name] for e in asked if e.name in newest]

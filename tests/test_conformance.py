@@ -15,13 +15,15 @@ from embedders.data import Corpus, Graph, Images, Rejected
 from embedders.errors import InputError, MissingPackageError
 from embedders.registry import embedder_class, known
 from embedders.testing import CHECKS, Answer, Case, EmbedderConformance, answer, check_neighbours
-from embedders.testing_data import EXAMPLES
+from embedders.testing_data import EXAMPLES, word_start
 
 PARAMETERS = {  # small where the defaults are for large data; an embedder that is not named runs with its defaults
     "word2vec": {"dim": 24, "sample": 0, "min_count": 5},
     "node2vec": {"dim": 24, "length": 20, "window": 5},
     "cnn": {"batch_size": 8},
     "pretrained-words": {"file": str(Path(__file__).parent / "data/topics.vec")},
+    "tfidf": {"dim": 8},
+    "one-hot": {"dim": 20},
 }
 
 
@@ -30,7 +32,12 @@ def case(request, tmp_path_factory):
     kind = request.param
     recipe = embedder_class(kind)(**PARAMETERS.get(kind, {}))
     folder = tmp_path_factory.mktemp(kind)
-    return Case(recipe, EXAMPLES[recipe.data](folder), folder)
+    example = EXAMPLES[recipe.data](folder)
+    if recipe.needs_start:
+        example = replace(example, start=word_start(folder))
+    if kind == "one-hot":
+        example = replace(example, groups={})  # no two words are alike
+    return Case(recipe, example, folder)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

@@ -91,6 +91,24 @@ def test_baseline_rows_follow_the_vectors_that_are_labelled():
     assert report.value("accuracy[copy]") == 1.0
 
 
+def test_a_baseline_may_be_sparse_and_its_cost_is_told():
+    from scipy.sparse import csr_array
+
+    things, labels = clusters()
+    code = np.repeat(np.arange(3, dtype=np.int32), 20)
+    one_hot = csr_array((np.ones(60, np.float32), code, np.arange(61, dtype=np.int32)), shape=(60, 4))
+    shuffled = np.random.default_rng(0).permutation(one_hot.toarray())
+    report = label_probe(things, labels, trivial={"one_hot": one_hot, "wrong": csr_array(shuffled)})
+    assert report.value("accuracy[one_hot]") == 1.0
+    assert report.value("accuracy[wrong]") < 0.6
+    assert report.notes["sizes"]["vectors"] == {"dim": 8, "bytes": 60 * 8 * 4}
+    assert report.notes["sizes"]["one_hot"] == {"dim": 4, "bytes": 60 * 4 * 4, "sparse_bytes": 60 * 8 + 61 * 4}
+    json.dumps(report.notes)
+    for bad in (csr_array((59, 4)), csr_array(np.full((60, 1), np.inf))):
+        with pytest.raises(InputError, match="one_hot"):
+            label_probe(things, labels, trivial={"one_hot": bad})
+
+
 def test_a_solver_that_stops_early_is_a_note_and_no_warning(monkeypatch):
     monkeypatch.setattr(module, "MAX_ITERATIONS", 1)
     with warnings.catch_warnings():
@@ -175,7 +193,7 @@ def test_threads_are_given_back_when_evaluations_overlap():
 
     from threadpoolctl import threadpool_info
 
-    from evaluation.threads import one_thread
+    from embedders.kernels.blas import one_thread
 
     def limits():
         return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]

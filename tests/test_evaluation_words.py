@@ -8,7 +8,8 @@ import pytest
 from embedders.base import Vectors
 from embedders.errors import InputError
 from evaluation import analogies as module
-from evaluation.analogies import analogies, read_questions, solve
+from evaluation.analogies import analogies, combined, read_questions
+from evaluation.neighbours import best, similarities
 from evaluation.word_similarity import read_pairs, word_similarity
 
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
@@ -255,26 +256,38 @@ def test_malformed_questions_are_named(content, message, tmp_path):
         read_questions(path)
 
 
-def test_solve_finds_the_queen():
-    found = solve(PARALLELOGRAM, ["king", "Woman"], ["man"], k=9)
+def solve(vectors, positive, negative, k=1, method="add"):
+    """The answers as the command line finds them, from vectors in memory."""
+    asked = [vectors.ids.index(word) for word in (*positive, *negative)]
+    cosines = similarities(vectors.matrix, vectors.matrix[asked], "cosine")
+    signs = [1] * len(positive) + [-1] * len(negative)
+    found = best(combined(cosines, asked, signs, method), k, exclude=asked)
+    return [(vectors.ids[row], score) for row, score in found]
+
+
+def test_the_sum_of_words_finds_the_queen():
+    found = solve(PARALLELOGRAM, ["king", "woman"], ["man"], k=9)
     assert [word for word, _ in found] == ["queen", "banana"]
-    assert found[0][1] > 0.95
+    unit = PARALLELOGRAM.matrix / np.linalg.norm(PARALLELOGRAM.matrix, axis=1, keepdims=True)
+    king, man, woman, queen = (unit[PARALLELOGRAM.ids.index(word)] for word in ("king", "man", "woman", "queen"))
+    asked = king - man + woman
+    assert found[0][1] == pytest.approx(asked @ queen / np.linalg.norm(asked), abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("positive", "negative", "k", "message"),
-    [
-        (["qeen"], [], 1, "'qeen'.*Close to it: queen"),
-        (["Qeen"], [], 1, "Close to it: queen"),
-        (["xyz"], [], 1, "Nothing is spelled like it"),
-        ([], [], 1, "no words"),
-        (["king"], ["king"], 1, "cancel out"),
-        (["king"], [], 0, "k=0"),
-    ],
-)
-def test_solve_refuses(positive, negative, k, message):
-    with pytest.raises(InputError, match=message):
-        solve(PARALLELOGRAM, positive, negative, k)
+def test_the_product_of_words_is_that_of_levy_and_goldberg():
+    vectors = angles(30, 80, 140, 250)
+    [(word, score), *_] = solve(vectors, ["w0", "w1"], ["zero"], k=9, method="mul")
+    turned = {"w2": (110, 60, 140), "w3": (140, 170, 110)}  # degrees to w0, to w1, to zero
+    value = {name: np.prod([(1 + np.cos(np.radians(d))) / 2 for d in to[:2]]) / ((1 + np.cos(np.radians(to[2]))) / 2 + 0.001) for name, to in turned.items()}  # fmt: skip
+    assert word == max(value, key=value.get)
+    assert score == pytest.approx(value[word], rel=1e-5)
+
+
+def test_words_that_cancel_out_and_unknown_methods_are_refused():
+    with pytest.raises(InputError, match="cancel out"):
+        solve(PARALLELOGRAM, ["king"], ["king"])
+    with pytest.raises(InputError, match="add, mul"):
+        solve(PARALLELOGRAM, ["king"], ["man"], method="sub")
 
 
 def test_glove_solves_google_questions(glove):
@@ -284,3 +297,35 @@ def test_glove_solves_google_questions(glove):
     assert report.notes["n"] + report.notes["missing"] == 19_544
     assert report.notes["sections"]["capital-common-countries"]["accuracy"] > 0.7
     assert solve(glove, ["king", "woman"], ["man"], k=1)[0][0] == "queen"
+
+
+SETS = {
+    "WS-353-ALL": 353,
+    "WS-353-SIM": 203,
+    "WS-353-REL": 252,
+    "SIMLEX-999": 999,
+    "RG-65": 65,
+    "MC-30": 30,
+    "MTurk-287": 287,
+}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_files_of_word_pairs_are_read_as_they_are(name, shared_data):
+    pairs = read_pairs(shared_data("word_eval") / f"EN-{name}.txt")
+    assert len(pairs) == SETS[name]
+    assert all(one.strip() == one and two.strip() == two and 0 <= score <= 10 for one, two, score in pairs)
+
+
+def test_each_section_has_a_score_and_one_hot_its_cost():
+    known = ("man", "woman", "king", "queen")
+    asked = {"right": [known], "wrong": [("man", "woman", "king", "banana")] * 2, "none": [("a", "b", "c", "d")]}
+    report = analogies(PARALLELOGRAM, asked)
+    scores = {score.metric: score for score in report.scores}
+    assert list(scores) == ["accuracy", "coverage", "section[right]", "section[wrong]"]
+    assert (scores["section[right]"].value, scores["section[wrong]"].value) == (1, 0)
+    assert scores["section[wrong]"].high > scores["section[wrong]"].low == 0
+    n = len(PARALLELOGRAM)
+    assert report.notes["sizes"]["one_hot"] == {"dim": n, "bytes": 4 * n * n, "sparse_bytes": 12 * n + 4}
+    pairs = [("man", "woman", 2.0), ("king", "queen", 3.0), ("man", "queen", 1.0)]
+    assert word_similarity(PARALLELOGRAM, pairs).notes["sizes"] == report.notes["sizes"]

@@ -47,6 +47,13 @@ def test_headline(scores, shown):
     assert headline(ScoreRef(space="s", version=1, evaluation="kind", scores=scores)) == shown
 
 
+def test_a_headline_says_how_wide_a_baseline_is_and_leaves_sections_out():
+    scores = {"accuracy": 0.85, "macro_f1": 0.8, "accuracy[one_hot]": 0.9, "section[family]": 0.1}
+    sizes = {"vectors": {"dim": 100, "bytes": 400}, "one_hot": {"dim": 12_392, "bytes": 5, "sparse_bytes": 1}}
+    found = headline(ScoreRef(space="s", version=1, evaluation="topic", scores=scores, sizes=sizes))
+    assert found == "topic accuracy 0.850, macro_f1 0.800 (one_hot 0.900 of dim 12,392)"
+
+
 def test_cells():
     found = cells(row(quarantined=1_234))
     assert (found["rows"], found["seconds"], found["rows/s"], found["version"]) == ("12,345", "2.0", "6,172", "3")

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import difflib
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.cli.common import DEFAULT_FILE, File, Json, load_store, print_json, print_table
 from flows.cli.look import Reference
 
+if TYPE_CHECKING:
+    from embedders.base import Matrix, Similarity
+    from storage.lookup import Lookup
+
 K = Annotated[int, typer.Option("-k", min=1, help="How many.")]
+HINTED = 100_000  # rows whose ids are compared with one that is not known
 
 
 def search(
@@ -21,50 +27,92 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Find the rows nearest to one row."""
-    from embedders.errors import InputError
-    from flows.report import neighbours_of
+    from evaluation.neighbours import best
+    from storage.lookup import Lookup
 
-    version = load_store(file).find(reference)
-    rows = (version.ids == query).nonzero()[0]
-    if not len(rows):
-        close = difflib.get_close_matches(query, version.ids[:100_000].tolist(), 5)
-        hint = f" Close ones: {', '.join(close)}." if close else ""
-        raise InputError(
-            f"Got {query!r}, which is no id of {version.manifest.space} @ {version.number}; expected one of its {len(version):,} ids.{hint}"
-        )
-    found = neighbours_of(version, rows.tolist(), k)[0]
-    _print_found(found, version.manifest.similarity, as_json)
+    lookup = Lookup(load_store(file).find(reference))
+    [row] = _rows(lookup, [query])
+    similarity = lookup.version.manifest.similarity
+    [scores] = _similarities(lookup, lookup.vectors([row]), similarity)
+    found = best(scores, k, exclude=[row])
+    sign = -1 if similarity == "l2" else 1
+    _print_found(lookup, [(place, sign * score) for place, score in found], similarity, as_json)
 
 
 def analogy(
     reference: Reference,
     words: Annotated[list[str], typer.Argument(help="Words with signs between them: king - man + woman")],
     k: K = 5,
+    method: Annotated[str, typer.Option("--method", help="add: 3CosAdd; mul: 3CosMul.")] = "add",
     file: File = DEFAULT_FILE,
     as_json: Json = False,
 ) -> None:
     """Solve an analogy by adding and taking away vectors: polyvec analogy words king - man + woman."""
     from embedders.errors import InputError
-    from evaluation.analogies import solve
+    from evaluation.analogies import check_method, combined
+    from evaluation.neighbours import best
+    from storage.lookup import Lookup
 
-    positive: list[str] = []
-    negative: list[str] = []
-    sign = positive
+    how = check_method(method)
+    asked, signs = [], []
+    sign = 1
     for word in words:
         if word in {"+", "-"}:
-            sign = positive if word == "+" else negative
+            sign = 1 if word == "+" else -1
         else:
-            sign.append(word)
-            sign = positive
-    if not positive or len(positive) + len(negative) < 2:
+            asked.append(word)
+            signs.append(sign)
+            sign = 1
+    if len(asked) < 2 or max(signs) < 0:
         raise InputError(
             f"Got {' '.join(words)!r}; expected words with + and - between them, as in: king - man + woman"
         )
-    _print_found(solve(load_store(file).find(reference).vectors, positive, negative, k=k), "cosine", as_json)
+    lookup = Lookup(load_store(file).find(reference))
+    rows = _rows(lookup, asked, fold=True)
+    scores = combined(_similarities(lookup, lookup.vectors(rows), "cosine"), rows, signs, how)
+    _print_found(lookup, best(scores, k, exclude=rows), "cosine" if how == "add" else "3CosMul", as_json)
 
 
-def _print_found(found: list[tuple[str, float]], similarity: str, as_json: bool) -> None:
+def _rows(lookup: Lookup, asked: Sequence[str], *, fold: bool = False) -> list[int]:
+    """The rows of some ids. fold : where there is none as given, in lower case.
+
+    Raises
+    ------
+    InputError : the version has not all of them; close ones are named.
+    """
+    from embedders.errors import InputError
+
+    found = lookup.rows(asked)
+    if fold and (left := [name for name in asked if name not in found]):
+        lower = lookup.rows({name.lower() for name in left})
+        found |= {name: lower[name.lower()] for name in left if name.lower() in lower}
+    for name in asked:
+        if name not in found:
+            known = [other for other in lookup.first_ids(HINTED) if abs(len(other) - len(name)) <= 2]
+            close = difflib.get_close_matches(name, known, 5)
+            hint = f" Close ones: {', '.join(close)}." if close else ""
+            version = lookup.version
+            raise InputError(
+                f"Got {name!r}, which is no id of {version.manifest.space} @ {version.number}; expected one of its {len(version):,} ids.{hint}"
+            )
+    return [found[name] for name in asked]
+
+
+def _similarities(lookup: Lookup, queries: Matrix, similarity: Similarity) -> Matrix:
+    """(q, n) float32 of some vectors (q, dim) to all rows."""
+    import numpy as np
+
+    from embedders.kernels.blas import one_thread
+    from evaluation.neighbours import similarities
+
+    with one_thread():  # several parts are looked at at a time
+        return np.concatenate(lookup.scan(lambda part: similarities(part, queries, similarity)), axis=1)
+
+
+def _print_found(lookup: Lookup, found: Sequence[tuple[int, float]], measure: str, as_json: bool) -> None:
+    names = lookup.ids([row for row, _ in found])
+    scored = [(name, score) for name, (_, score) in zip(names, found, strict=True)]
     if as_json:
-        print_json([{"id": name, "score": round(score, 6)} for name, score in found])
+        print_json([{"id": name, "score": round(score, 6)} for name, score in scored])
     else:
-        print_table(["id", similarity], [[name, f"{score:.4f}"] for name, score in found], [similarity])
+        print_table(["id", measure], [[name, f"{score:.4f}"] for name, score in scored], [measure])
