@@ -1,5 +1,6 @@
 """The compiled loops against exact distributions and against a plain re-implementation."""
 
+import heapq
 import itertools
 import threading
 import time
@@ -10,6 +11,8 @@ from scipy.stats import chisquare
 
 from embedders.data import Graph
 from embedders.kernels.alias import alias_rows, alias_table
+from embedders.kernels.huffman import huffman
+from embedders.kernels.noise import noise_table
 from embedders.kernels.skipgram import CHUNK, SEGMENT, SkipGram, _stream
 from embedders.kernels.threads import cores, run_threads
 from embedders.kernels.walks import PIECE, Walker
@@ -181,91 +184,207 @@ def sigmoid(x):
     return 0.0 if x <= -6 else 1.0 if x >= 6 else 1 / (1 + np.exp(-x))
 
 
-def reference(tokens, offsets, counts, *, dim, window, negative, lr, seed, sample=0.0):
-    """Word2vec's skip-gram as in the paper, in plain Python, with the kernel's random numbers.
+def paths_of(counts):
+    """Each word's inner nodes from the root down, and its turns, by joining the two lightest of a heap."""
+    heap = [(count, i, i) for i, count in sorted(enumerate(counts), key=lambda pair: pair[1])]
+    heap = [(count, place, leaf) for place, (count, _, leaf) in enumerate(heap)]
+    heapq.heapify(heap)
+    paths = [[] for _ in counts]
+    below = {leaf: [leaf] for _, _, leaf in heap}
+    number, inner = len(heap), len(counts) - 2
+    while len(heap) > 1:
+        first, second = heapq.heappop(heap), heapq.heappop(heap)
+        for turn, child in enumerate((first, second)):
+            for leaf in below[child[2]]:
+                paths[leaf].insert(0, (inner, turn))
+        below[~inner] = below.pop(first[2]) + below.pop(second[2])
+        heapq.heappush(heap, (first[0] + second[0], number, ~inner))
+        number, inner = number + 1, inner - 1
+    return paths
 
-    One pass on one thread over less than a segment. The negatives are shared by the contexts of a centre word, whose
-    gradients are added when the centre is done; targets are taken six at a time, and chosen one centre word ahead.
+
+def reference(
+    tokens, offsets, counts, *, dim, window, negative, lr, seed, sample=0.0, cbow=False, hs=False, frozen=(), start=None
+):
+    """Word2vec as in the papers, in plain Python, with the kernel's random numbers. Returns the rows and the loss.
+
+    One pass on one thread over less than a segment. The targets of a centre word are shared by its contexts, taken six
+    at a time, and chosen three centre words ahead; of negatives that are drawn twice in six the last one counts.
     """
-    state, mask = int(_stream(seed, 0)), (1 << 64) - 1
+    golden, mask = 0x9E3779B97F4A7C15, (1 << 64) - 1
+    counter = int(_stream(seed, 0))
 
-    def draw():
-        nonlocal state
-        state = (state * 6364136223846793005 + 1442695040888963407) & mask
-        return state
+    def random(at):
+        z = at & mask
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 & mask
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EB & mask
+        return z ^ (z >> 31)
+
+    def step():
+        nonlocal counter
+        counter += golden
+        return random(counter)
 
     def choose(centre):
-        targets = [(centre, 1.0)]
-        for _ in range(negative):
-            row = ((draw() >> 32) * n) >> 32
-            row = row if (draw() >> 40) / (1 << 24) < noise[row] else other[row]
-            targets.append((row, 0.0))
-        return targets
+        """Blocks of (row, goal)."""
+        nonlocal counter
+        if hs:
+            path = [(node, 1.0 - turn) for node, turn in paths[centre]]
+            short = -len(path) % 6
+            return [path[max(0, i) : i + 6] for i in range(-short, len(path), 6)]
+        blocks, left = [], negative
+        while left > 0 or not blocks:
+            drawn = []
+            for k in range(6):
+                z = random(counter + (k + 1) * golden)
+                row = ((z >> 32) * n) >> 32
+                drawn.append(row if z & 0xFFFFFFFF < int(noise[row]) >> 32 else int(noise[row]) & 0xFFFFFFFF)
+            counter += 8 * golden
+            if not blocks:
+                drawn[-1] = centre
+            wanted = drawn[6 - min(6, left + (not blocks)) :]
+            left -= 6 - (not blocks)
+            block = [(row, 0.0) for k, row in enumerate(wanted) if row != centre and row not in wanted[k + 1 :]]
+            blocks.append(block if blocks else [*block, (centre, 1.0)])
+        return blocks
 
     n = len(counts)
     w = (np.random.default_rng(seed).random((n, dim), np.float32).astype(np.float64) - 0.5) / dim
+    if start is not None:
+        w[np.isfinite(start).all(axis=1)] = start[np.isfinite(start).all(axis=1)]
     c = np.zeros((n, dim))
     share = counts / counts.sum()
     keep = np.minimum(1, (np.sqrt(share / sample) + 1) * (sample / share)) if sample else np.ones(n)
-    noise, other = alias_table(counts.astype(np.float64) ** 0.75)
-    trained = 0
+    noise, paths = noise_table(counts.astype(np.float64) ** 0.75), paths_of(counts)
+    trained, losses = 0, []
     for first, last in itertools.pairwise(offsets):
-        kept = [t for t in tokens[first:last] if 0 <= t < n and (draw() >> 40) / (1 << 24) < keep[t]]
+        kept = [t for t in tokens[first:last] if 0 <= t < n and step() >> 32 <= int(keep[t] * (2**32 - 1))]
         rate = lr * max(1 - trained / len(tokens), 1e-4)
         trained += last - first
-        following = choose(kept[0]) if kept else []
-        for i, centre in enumerate(kept):
-            targets, following = following, choose(kept[i + 1]) if i + 1 < len(kept) else []
-            reach = window - (draw() >> 33) % window
+        queue = [choose(centre) for centre in kept[:3]]
+        for i in range(len(kept)):
+            blocks = queue.pop(0)
+            bits = step()
+            reach = 1 + ((bits >> 32) * window >> 32)
+            if i + 3 < len(kept):
+                queue.append(choose(kept[i + 3]))
             contexts = kept[max(0, i - reach) : i] + kept[i + 1 : i + reach + 1]
             if not contexts:
                 continue
-            block, gradient = [c[row].copy() for row, _ in targets], np.zeros((len(targets), dim))
-            for context in contexts:
-                for group in range(0, len(targets), 6):
-                    x, change = w[context].copy(), np.zeros(dim)
-                    for k in range(group, min(group + 6, len(targets))):
-                        row, label = targets[k]
-                        if k and row == centre:
-                            continue
-                        g = (label - sigmoid(x @ block[k])) * rate
-                        change += g * block[k]
-                        gradient[k] += g * x
-                    w[context] += change
-            for (row, _), g in zip(targets, gradient, strict=True):
-                c[row] += g
-    return w
+            mean = w[contexts].mean(axis=0)
+            learned, loss = mean.copy(), 0.0
+            for block in blocks:
+                if not block:
+                    continue
+                rows, goals = [row for row, _ in block], np.array([goal for _, goal in block])
+                held = c[rows]
+                inputs = [learned.copy()] if cbow else [w[context].copy() for context in contexts]
+                errors = [(goals - [sigmoid(f) for f in held @ x]) * rate for x in inputs]
+                loss -= sum(np.log(1 - np.abs(e) / rate).sum() for e in errors)
+                for k, e in enumerate(errors):
+                    x = inputs[0] if cbow else w[contexts[k]].copy()
+                    if cbow:
+                        learned = learned + e @ held
+                    elif contexts[k] not in frozen:
+                        w[contexts[k]] += e @ held
+                    c[rows] += e[:, None] * x
+            if cbow:
+                for context in contexts:
+                    if context not in frozen:
+                        w[context] += learned - mean
+            if bits % 256 == 0:
+                losses += [loss] if cbow else [loss / len(contexts)] * len(contexts)
+    return w, np.mean(losses) if losses else np.nan
 
 
+VARIANTS = pytest.mark.parametrize("cbow", [False, True], ids=["skipgram", "cbow"])
+
+
+@VARIANTS
 @pytest.mark.parametrize("dim", [1, 3, 16, 100, 300])
-@pytest.mark.parametrize("negative", [1, 5, 6, 10, 20])
-def test_skipgram_takes_the_steps_of_the_paper(dim, negative):
+@pytest.mark.parametrize("negative", [1, 5, 6, 10, 11, 20, 0], ids=lambda k: f"ns{k}" if k else "hs")
+def test_training_takes_the_steps_of_the_paper(dim, negative, cbow):
     rng = np.random.default_rng(dim * 100 + negative)
     tokens = rng.choice([0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, -1], 150).astype(np.int32)
     tokens[:8] = range(8)
     offsets = np.array([0, 1, 40, 40, 43, 150], np.int64)  # a lone word, an empty document, one below the window
-    trained = model(tokens, dim=dim, window=4, negative=negative, lr=0.1, seed=3)
+    options = {"dim": dim, "window": 4, "negative": negative or 5, "lr": 0.1, "seed": 3, "cbow": cbow}
+    options |= {"hs": not negative}
+    trained = model(tokens, **options)
     start = trained.matrix.astype(np.float64)
     trained.train(tokens, offsets)
-    exact = reference(tokens, offsets, counted(tokens), dim=dim, window=4, negative=negative, lr=0.1, seed=3)
+    exact, _ = reference(tokens, offsets, counted(tokens), **options)
     moved = np.abs(exact - start).max()
     assert moved > 1e-5
     np.testing.assert_allclose(trained.matrix, exact, atol=TOLERANCE * moved)
 
 
+@VARIANTS
+@pytest.mark.parametrize("hs", [False, True], ids=["ns", "hs"])
+def test_the_loss_is_that_of_a_sample_of_the_pairs(cbow, hs):
+    rng = np.random.default_rng(5)
+    tokens = rng.integers(40, size=6000).astype(np.int32)
+    offsets = np.arange(0, 6001, 30, dtype=np.int64)
+    options = {"dim": 8, "window": 3, "negative": 5, "lr": 0.2, "seed": 1, "cbow": cbow, "hs": hs}
+    trained = model(tokens, **options)
+    trained.train(tokens, offsets)
+    _, loss = reference(tokens, offsets, counted(tokens), **options)
+    assert np.isfinite(loss)
+    assert trained.loss == [pytest.approx(loss, rel=1e-4)]
+
+
+@VARIANTS
+@pytest.mark.parametrize("hs", [False, True], ids=["ns", "hs"])
+def test_frozen_rows_stay_to_the_bit_and_teach_the_others(cbow, hs):
+    rng = np.random.default_rng(6)
+    tokens = rng.integers(12, size=300).astype(np.int32)
+    start = np.full((12, 16), np.nan, np.float32)
+    start[3:9] = rng.random((6, 16)) - 0.5
+    known = np.isfinite(start).all(axis=1)
+    options = {"window": 4, "lr": 0.2, "cbow": cbow, "hs": hs, "start": start}
+    trained = model(tokens, frozen=known, **options)
+    before = trained.matrix.copy()
+    trained.train(tokens, np.array([0, 120, 300], np.int64))
+    assert np.array_equal(trained.matrix[known], before[known])
+    exact, _ = reference(
+        tokens, [0, 120, 300], counted(tokens), dim=16, negative=5, seed=0, frozen=set(range(3, 9)), **options
+    )
+    moved = np.abs(exact - before).max()
+    assert moved > 1e-3
+    np.testing.assert_allclose(trained.matrix, exact, atol=TOLERANCE * moved)
+
+
+@VARIANTS
 @pytest.mark.parametrize("sample", [0.05, 1e-3])
-def test_skipgram_subsamples_like_the_paper(sample):
+def test_skipgram_subsamples_like_the_paper(sample, cbow):
     rng = np.random.default_rng(1)
     tokens = rng.choice(20, 2000, p=np.arange(20, 0, -1) / 210).astype(np.int32)
-    trained = model(tokens, dim=8, window=3, negative=2, lr=0.1, sample=sample)
+    trained = model(tokens, dim=8, window=3, negative=2, lr=0.1, sample=sample, cbow=cbow)
     start = trained.matrix.astype(np.float64)
     trained.train(tokens, one_document(tokens))
-    exact = reference(
-        tokens, one_document(tokens), counted(tokens), dim=8, window=3, negative=2, lr=0.1, seed=0, sample=sample
-    )
+    exact, _ = reference(
+        tokens, one_document(tokens), counted(tokens),
+        dim=8, window=3, negative=2, lr=0.1, seed=0, sample=sample, cbow=cbow,
+    )  # fmt: skip
     moved = np.abs(exact - start).max()
     assert moved > 1e-5
     np.testing.assert_allclose(trained.matrix, exact, atol=TOLERANCE * moved)
+
+
+@pytest.mark.parametrize("counts", [[7], [3, 1], [5, 2, 1], [1, 1, 1, 1, 1], [100, 50, 20, 20, 9, 3, 3, 3, 2, 1, 1]])
+def test_huffman_paths_are_as_short_as_can_be_and_no_path_begins_another(counts):
+    counts = np.array(counts)
+    offsets, nodes, bits = huffman(counts)
+    paths = [list(zip(nodes[a:b].tolist(), bits[a:b].tolist(), strict=True)) for a, b in itertools.pairwise(offsets)]
+    expected = paths_of(counts)
+    assert (np.diff(offsets) * counts).sum() == sum(len(path) * k for path, k in zip(expected, counts, strict=True))
+    assert len({tuple(turn for _, turn in path) for path in paths}) == len(counts)
+    children = {(node, turn): set() for path in paths for node, turn in path}
+    for path in paths:
+        for (node, turn), following in itertools.zip_longest(path, path[1:]):
+            children[node, turn].add(following and following[0])
+    assert all(len(following) == 1 for following in children.values())  # one child at each turn
+    assert {node for path in paths for node, _ in path} == set(range(len(counts) - 1))
 
 
 def two_topics(documents=400, seed=0):
@@ -372,7 +491,7 @@ def test_skipgram_without_tokens():
     assert np.array_equal(trained.matrix, before)
 
 
-@pytest.mark.parametrize("lr", [1e-4, 0.025, 0.3])
+@pytest.mark.parametrize("lr", [1e-4, 0.025, 0.2])
 def test_skipgram_stays_finite(lr):
     tokens, offsets = two_topics()
     trained = model(tokens, lr=lr, negative=20, epochs=20)
