@@ -21,7 +21,20 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from embedders.kernels.simd import (
-    _FAST, _FLOAT, _INT, _LOAD, _SUMS, BOUND, STEP, TARGETS, WIDTH, _axpy, _constant, _fold, _loop, _pick,
+    _FAST,
+    _FLOAT,
+    _INT,
+    _LOAD,
+    _SUMS,
+    BOUND,
+    STEP,
+    TARGETS,
+    WIDTH,
+    _axpy,
+    _constant,
+    _fold,
+    _loop,
+    _pick,
 )  # fmt: skip
 
 LANES = 8  # places of six targets and their errors: the last two are not used
@@ -84,7 +97,7 @@ def _horner(builder: Any, x: Any, factors: Sequence[float]) -> Any:
 
 
 def _errors(builder: Any, f: Any, base: Any, rate: Any) -> Any:
-    """base - rate * tanh(f / 2): as f P(f^2) / Q(f^2) within BOUND (error below 2e-7), as the sign of f past it."""
+    """Base - rate * tanh(f / 2): as f P(f^2) / Q(f^2) within BOUND (error below 2e-7), as the sign of f past it."""
     square = builder.fmul(f, f, flags=_FAST)
     above = _horner(builder, square, (5.78812939e-5, 1.49188494e-2, 0.499999934))
     above = builder.fmul(builder.fmul(f, rate, flags=_FAST), above, flags=_FAST)
@@ -168,7 +181,9 @@ def _learn(at_once: int) -> Any:
                         at = builder.add(i, i.type(k))
                         source, sink = (builder.load(builder.gep(a, [at])) for a in (rows_, sinks_))
                         mine = builder.gep(errors_, [builder.mul(at, at.type(LANES))])
-                        e = [spread(builder, builder.load(builder.gep(mine, [at.type(j)])), STEP) for j in range(TARGETS)]
+                        e = [
+                            spread(builder, builder.load(builder.gep(mine, [at.type(j)])), STEP) for j in range(TARGETS)
+                        ]
                         x = _load(builder, w_at, source)
                         _store(builder, _axpy(builder, x, e, held), w_at, sink)
                         grown = [_axpy(builder, t, [y], [x]) for t, y in zip(grown, e, strict=True)]

@@ -80,7 +80,9 @@ def draw(typing: Any, noise: Any, counter: Any, centre: Any, lead: Any, negative
         drawn = builder.extract_element(place, _INT(last))
         place = builder.insert_element(place, builder.select(lead_, centre_, drawn), _INT(last))
         count = builder.add(negatives_, builder.zext(lead_, _LONG))
-        unused = builder.icmp_signed("<", _longs(list(range(LANES))), spread(builder, builder.sub(_LONG(TARGETS), count), LANES))
+        unused = builder.icmp_signed(
+            "<", _longs(list(range(LANES))), spread(builder, builder.sub(_LONG(TARGETS), count), LANES)
+        )
         place = builder.select(unused, _pick(builder, place, place, [last] * LANES), place)
         idle = builder.icmp_unsigned("==", place, spread(builder, centre_, LANES))
         nowhere = _longs(-1)

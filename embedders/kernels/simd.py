@@ -57,12 +57,16 @@ def _fold(builder: Any, sums: Sequence[Any]) -> Any:
     rows: list[Any] = list(sums)
     if STEP < WIDTH:
         nothing = _constant(0.0, lanes=STEP)
-        rows = [_pick(builder, row, nothing, range(WIDTH)) if row is not None and row.type != _SUMS else row for row in rows]
+        rows = [
+            _pick(builder, row, nothing, range(WIDTH)) if row is not None and row.type != _SUMS else row for row in rows
+        ]
     zero = _constant(0.0)
     for block in (8, 4, 2, 1):
         pairs = zip(rows[: len(rows) // 2], rows[len(rows) // 2 :], strict=True)
         rows = [
-            None if a is None and b is None else _merge(builder, zero if a is None else a, zero if b is None else b, block)
+            None
+            if a is None and b is None
+            else _merge(builder, zero if a is None else a, zero if b is None else b, block)
             for a, b in pairs
         ]
     return rows[0]

@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 
 from embedders.base import Matrix, Progress, silent
 from embedders.kernels.block import (
-    LANES, average, judge, learn, learn_one, pass_on, prefetch, products, products_of_one,
+    LANES,
+    average,
+    judge,
+    learn,
+    learn_one,
+    pass_on,
+    prefetch,
+    products,
+    products_of_one,
 )  # fmt: skip
 from embedders.kernels.huffman import huffman
 from embedders.kernels.noise import GOLDEN, STRIDE, draw, mixed, noise_table
@@ -29,7 +37,8 @@ CHUNK = 4096  # kept tokens looked at together; a document longer than that is c
 AHEAD = 3  # centre words between choosing targets and their turn, in which their rows arrive
 RING = AHEAD + 1
 SPARE = 4  # rows a thread has for itself: zeros, what is thrown away, the mean of the contexts before and after
-LOOK = 256  # one centre word in so many is looked at for the loss
+LOOK = 256  # of a large corpus, one centre word in so many is looked at for the loss
+SEEN = 8192  # of a smaller one about as many centre words as this, or all
 LEAST = 1 / (1 + np.exp(BOUND))  # the smallest probability that the loss believes
 
 
@@ -67,7 +76,7 @@ def _loss(errors, n, rate):
 @njit(nogil=True, cache=True, fastmath=True, boundscheck=False, error_model="numpy")
 def _segment(
     tokens, offsets, first, last, document, keep, frozen, noise, paths, w, c, words, line, sinks, errors, targets, goals,
-    window, negative, lr, total, done, slot, losses, counter, alone,
+    window, negative, lr, total, done, slot, losses, look, counter, alone,
 ):  # fmt: skip
     """Train on tokens[first:last]; `document` holds `first`. Rows below 0 and from len(keep) on are skipped.
 
@@ -118,8 +127,9 @@ def _segment(
             counter += np.uint64(GOLDEN)
             bits = mixed(counter)
             reach = 1 + np.int64(((bits >> np.uint64(32)) * np.uint64(window)) >> np.uint64(32))
-            low, high = max(0, i - reach), min(n, i + reach + 1)
-            m, at = high - low - 1, low + 2
+            low: Any = max(0, i - reach)
+            m: Any = min(n, i + reach + 1) - low - 1
+            at = low + 2
             if i + window + AHEAD < n:
                 prefetch(w, line[i + window + AHEAD + 1])
             place = i % RING * groups * LANES
@@ -146,7 +156,7 @@ def _segment(
                         ring = (i + AHEAD) % RING * groups * LANES
                         counter = _choose(following * width, negative, noise, targets, goals, ring, counter, c)
                 if m:
-                    if bits & np.uint64(LOOK - 1) == 0:
+                    if bits & look == 0:
                         losses[slot] += _loss(errors, m if alone is None else 1, rate)
                     if alone is not None:
                         learn_one(w, alone, alone, 0, 1, c, targets, place, errors)
@@ -158,7 +168,7 @@ def _segment(
                 taught = min(m, 1)
                 if m:
                     pass_on(w, line, sinks, at, m, fresh, mean)
-            if bits & np.uint64(LOOK - 1) == 0:
+            if bits & look == 0:
                 losses[slot + 1] += taught
     return counter
 
@@ -251,11 +261,12 @@ class SkipGram:
         self._done = np.zeros(self.threads * CACHE_LINE, np.int64)
         self._losses = np.zeros(self.threads * CACHE_LINE, np.float64)
         self._groups = (self.negative + TARGETS) // TARGETS
+        self._paths: NDArray[np.int64] | None = None
         if self.hs:
             self._noise = np.zeros(0, np.uint64)
             self._paths, self._targets, self._goals = _tree_targets(self.weights, width)
         else:
-            self._noise, self._paths = noise_table(np.asarray(self.weights, np.float64) ** 0.75), None
+            self._noise = noise_table(np.asarray(self.weights, np.float64) ** 0.75)
         self._segments = 0
         self.loss: list[float] = []
 
@@ -293,6 +304,7 @@ class SkipGram:
         base = self._segments
         self._segments += len(starts)
         self._losses[:] = 0
+        look = np.uint64(min(LOOK, 1 << max(0, (len(tokens) // SEEN).bit_length() - 1)) - 1)
         spaces = [self._space() for _ in range(self.threads)]
         fresh = [(len(self.weights) + slot * SPARE + 3) * self._rows.shape[1] for slot in range(self.threads)]
         alone = [np.array([place]) if self.cbow else None for place in fresh]
@@ -303,7 +315,7 @@ class SkipGram:
                 tokens, offsets, begin, min(begin + SEGMENT, len(tokens)), int(documents[number]),
                 self._keep, self._frozen, self._noise, self._paths, self._rows, self._context, *spaces[slot],
                 self.window, self.negative, self.lr, float(self.total),
-                self._done, slot * CACHE_LINE, self._losses, _stream(self.seed, base + number), alone[slot],
+                self._done, slot * CACHE_LINE, self._losses, look, _stream(self.seed, base + number), alone[slot],
             )  # fmt: skip
 
         run_threads(work, len(starts), self.threads, lambda: progress(float(self._done.sum()), self.total, unit))
