@@ -10,9 +10,11 @@ from scipy.stats import chisquare
 
 from embedders.data import Graph
 from embedders.kernels.alias import alias_rows, alias_table
-from embedders.kernels.skipgram import CHUNK, SEGMENT, SkipGram, _stream
+from embedders.kernels.huffman import huffman
+from embedders.kernels.skipgram import CHUNK, SEGMENT, SkipGram
 from embedders.kernels.threads import cores, run_threads
 from embedders.kernels.walks import PIECE, Walker
+from tests.helpers_word2vec import paths_of, reference
 
 TOLERANCE = 1e-4
 """Part of the largest step by which float32 may differ from float64."""
@@ -176,96 +178,94 @@ def one_document(tokens):
     return np.array([0, len(tokens)], np.int64)
 
 
-def sigmoid(x):
-    """The logistic function; past 6, as in word2vec.c, the answer counts as reached."""
-    return 0.0 if x <= -6 else 1.0 if x >= 6 else 1 / (1 + np.exp(-x))
+def expected(tokens, offsets, *, cbow, **options):
+    return reference(tokens, offsets, counted(tokens), mean=cbow, **options)
 
 
-def reference(tokens, offsets, counts, *, dim, window, negative, lr, seed, sample=0.0):
-    """Word2vec's skip-gram as in the paper, in plain Python, with the kernel's random numbers.
-
-    One pass on one thread over less than a segment. The negatives are shared by the contexts of a centre word, whose
-    gradients are added when the centre is done; targets are taken six at a time, and chosen one centre word ahead.
-    """
-    state, mask = int(_stream(seed, 0)), (1 << 64) - 1
-
-    def draw():
-        nonlocal state
-        state = (state * 6364136223846793005 + 1442695040888963407) & mask
-        return state
-
-    def choose(centre):
-        targets = [(centre, 1.0)]
-        for _ in range(negative):
-            row = ((draw() >> 32) * n) >> 32
-            row = row if (draw() >> 40) / (1 << 24) < noise[row] else other[row]
-            targets.append((row, 0.0))
-        return targets
-
-    n = len(counts)
-    w = (np.random.default_rng(seed).random((n, dim), np.float32).astype(np.float64) - 0.5) / dim
-    c = np.zeros((n, dim))
-    share = counts / counts.sum()
-    keep = np.minimum(1, (np.sqrt(share / sample) + 1) * (sample / share)) if sample else np.ones(n)
-    noise, other = alias_table(counts.astype(np.float64) ** 0.75)
-    trained = 0
-    for first, last in itertools.pairwise(offsets):
-        kept = [t for t in tokens[first:last] if 0 <= t < n and (draw() >> 40) / (1 << 24) < keep[t]]
-        rate = lr * max(1 - trained / len(tokens), 1e-4)
-        trained += last - first
-        following = choose(kept[0]) if kept else []
-        for i, centre in enumerate(kept):
-            targets, following = following, choose(kept[i + 1]) if i + 1 < len(kept) else []
-            reach = window - (draw() >> 33) % window
-            contexts = kept[max(0, i - reach) : i] + kept[i + 1 : i + reach + 1]
-            if not contexts:
-                continue
-            block, gradient = [c[row].copy() for row, _ in targets], np.zeros((len(targets), dim))
-            for context in contexts:
-                for group in range(0, len(targets), 6):
-                    x, change = w[context].copy(), np.zeros(dim)
-                    for k in range(group, min(group + 6, len(targets))):
-                        row, label = targets[k]
-                        if k and row == centre:
-                            continue
-                        g = (label - sigmoid(x @ block[k])) * rate
-                        change += g * block[k]
-                        gradient[k] += g * x
-                    w[context] += change
-            for (row, _), g in zip(targets, gradient, strict=True):
-                c[row] += g
-    return w
+VARIANTS = pytest.mark.parametrize("cbow", [False, True], ids=["skipgram", "cbow"])
 
 
+@VARIANTS
 @pytest.mark.parametrize("dim", [1, 3, 16, 100, 300])
-@pytest.mark.parametrize("negative", [1, 5, 6, 10, 20])
-def test_skipgram_takes_the_steps_of_the_paper(dim, negative):
+@pytest.mark.parametrize("negative", [1, 5, 6, 10, 11, 20, 0], ids=lambda k: f"ns{k}" if k else "hs")
+def test_training_takes_the_steps_of_the_paper(dim, negative, cbow):
     rng = np.random.default_rng(dim * 100 + negative)
     tokens = rng.choice([0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, -1], 150).astype(np.int32)
     tokens[:8] = range(8)
     offsets = np.array([0, 1, 40, 40, 43, 150], np.int64)  # a lone word, an empty document, one below the window
-    trained = model(tokens, dim=dim, window=4, negative=negative, lr=0.1, seed=3)
+    options = {"dim": dim, "window": 4, "negative": negative or 5, "lr": 0.1, "seed": 3, "cbow": cbow}
+    options |= {"hs": not negative}
+    trained = model(tokens, **options)
     start = trained.matrix.astype(np.float64)
     trained.train(tokens, offsets)
-    exact = reference(tokens, offsets, counted(tokens), dim=dim, window=4, negative=negative, lr=0.1, seed=3)
+    exact, _ = expected(tokens, offsets, **options)
     moved = np.abs(exact - start).max()
     assert moved > 1e-5
     np.testing.assert_allclose(trained.matrix, exact, atol=TOLERANCE * moved)
 
 
+@VARIANTS
+@pytest.mark.parametrize("hs", [False, True], ids=["ns", "hs"])
+@pytest.mark.parametrize(("tokens", "look"), [(6000, 1), (8192 * 4 + 5, 4)])
+def test_the_loss_is_that_of_a_sample_of_the_pairs(tokens, look, cbow, hs):
+    tokens = np.random.default_rng(5).integers(40, size=tokens).astype(np.int32)
+    offsets = np.append(np.arange(0, len(tokens), 30), len(tokens)).astype(np.int64)
+    options = {"dim": 4, "window": 2, "negative": 5, "lr": 0.05, "seed": 1, "cbow": cbow, "hs": hs}
+    trained = model(tokens, **options)
+    trained.train(tokens, offsets)
+    _, loss = expected(tokens, offsets, look=look, **options)
+    assert np.isfinite(loss)
+    assert trained.loss == [pytest.approx(loss, rel=1e-3)]
+
+
+@VARIANTS
+@pytest.mark.parametrize("hs", [False, True], ids=["ns", "hs"])
+def test_frozen_rows_stay_to_the_bit_and_teach_the_others(cbow, hs):
+    rng = np.random.default_rng(6)
+    tokens = rng.integers(12, size=300).astype(np.int32)
+    start = np.full((12, 16), np.nan, np.float32)
+    start[3:9] = rng.random((6, 16)) - 0.5
+    known = np.isfinite(start).all(axis=1)
+    options = {"window": 4, "lr": 0.2, "cbow": cbow, "hs": hs, "start": start}
+    trained = model(tokens, frozen=known, **options)
+    before = trained.matrix.copy()
+    trained.train(tokens, np.array([0, 120, 300], np.int64))
+    assert np.array_equal(trained.matrix[known], before[known])
+    exact, _ = expected(tokens, [0, 120, 300], dim=16, negative=5, seed=0, frozen=range(3, 9), **options)
+    moved = np.abs(exact - before).max()
+    assert moved > 1e-3
+    np.testing.assert_allclose(trained.matrix, exact, atol=TOLERANCE * moved)
+
+
+@VARIANTS
 @pytest.mark.parametrize("sample", [0.05, 1e-3])
-def test_skipgram_subsamples_like_the_paper(sample):
+def test_skipgram_subsamples_like_the_paper(sample, cbow):
     rng = np.random.default_rng(1)
     tokens = rng.choice(20, 2000, p=np.arange(20, 0, -1) / 210).astype(np.int32)
-    trained = model(tokens, dim=8, window=3, negative=2, lr=0.1, sample=sample)
+    trained = model(tokens, dim=8, window=3, negative=2, lr=0.1, sample=sample, cbow=cbow)
     start = trained.matrix.astype(np.float64)
     trained.train(tokens, one_document(tokens))
-    exact = reference(
-        tokens, one_document(tokens), counted(tokens), dim=8, window=3, negative=2, lr=0.1, seed=0, sample=sample
-    )
+    options = {"dim": 8, "window": 3, "negative": 2, "lr": 0.1, "sample": sample, "cbow": cbow}
+    exact, _ = expected(tokens, one_document(tokens), seed=0, **options)
     moved = np.abs(exact - start).max()
     assert moved > 1e-5
     np.testing.assert_allclose(trained.matrix, exact, atol=TOLERANCE * moved)
+
+
+@pytest.mark.parametrize("counts", [[7], [3, 1], [5, 2, 1], [1, 1, 1, 1, 1], [100, 50, 20, 20, 9, 3, 3, 3, 2, 1, 1]])
+def test_huffman_paths_are_as_short_as_can_be_and_no_path_begins_another(counts):
+    counts = np.array(counts)
+    offsets, nodes, bits = huffman(counts)
+    paths = [list(zip(nodes[a:b].tolist(), bits[a:b].tolist(), strict=True)) for a, b in itertools.pairwise(offsets)]
+    expected = paths_of(counts)
+    assert (np.diff(offsets) * counts).sum() == sum(len(path) * k for path, k in zip(expected, counts, strict=True))
+    assert len({tuple(turn for _, turn in path) for path in paths}) == len(counts)
+    children = {(node, turn): set() for path in paths for node, turn in path}
+    for path in paths:
+        for (node, turn), following in itertools.zip_longest(path, path[1:]):
+            children[node, turn].add(following and following[0])
+    assert all(len(following) == 1 for following in children.values())  # one child at each turn
+    assert {node for path in paths for node, _ in path} == set(range(len(counts) - 1))
 
 
 def two_topics(documents=400, seed=0):
@@ -372,7 +372,7 @@ def test_skipgram_without_tokens():
     assert np.array_equal(trained.matrix, before)
 
 
-@pytest.mark.parametrize("lr", [1e-4, 0.025, 0.3])
+@pytest.mark.parametrize("lr", [1e-4, 0.025, 0.2])
 def test_skipgram_stays_finite(lr):
     tokens, offsets = two_topics()
     trained = model(tokens, lr=lr, negative=20, epochs=20)

@@ -9,7 +9,8 @@ import pytest
 from embedders.base import Vectors, batches
 from embedders.data import Corpus
 from embedders.errors import InputError
-from embedders.text.word2vec import Word2Vec
+from embedders.text.vectors import WordVectors
+from embedders.text.word2vec import Word2Vec, rate
 from storage.inputs.corpus import read_corpus
 
 
@@ -39,7 +40,9 @@ def cosine(a, b):
     return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 
-SMALL = Word2Vec(dim=16, sample=0, min_count=1, epochs=3, threads=1)
+SMALL = Word2Vec(dim=16, sample=0, min_count=1, epochs=3, lr=0.025, threads=1)
+MODELS = pytest.mark.parametrize("model", ["skipgram", "cbow"])
+LOSSES = pytest.mark.parametrize("loss", ["ns", "hs"])
 
 
 @pytest.mark.parametrize("min_count", [1, 2, 3, 4])
@@ -59,6 +62,78 @@ def test_words_below_min_count_are_no_contexts_either():
     plain, dirty = recipe.fit(corpus(texts)), recipe.fit(corpus(with_rare))
     assert list(plain.words) == list(dirty.words)
     assert np.abs(plain.matrix - dirty.matrix).max() < 0.1 * np.abs(plain.matrix).max()
+
+
+@pytest.mark.parametrize(("max_vocab", "left"), [(1, 3), (2, 2), (3, 1), (4, 1), (99, 1), (None, 1)])
+def test_max_vocab_keeps_the_most_frequent_words(max_vocab, left):
+    data = corpus([["a"] * 4 + ["b"] * 3 + ["c"] * 3 + ["d"]])
+    encoder = SMALL.model_copy(update={"min_count": 2, "max_vocab": max_vocab}).fit(data)
+    assert list(encoder.words) == data.words[: 4 - left]
+    beyond = {"beyond_max_vocab": left - 1} if left > 1 else {}
+    assert dict(encoder.excluded(data)) == {"below_min_count": 1} | beyond
+    assert encoder.mode["vocabulary"] == 4 - left and encoder.mode["tokens"] == 11
+
+
+@MODELS
+@LOSSES
+@pytest.mark.parametrize("threads", [1, 2])
+def test_every_model_learns_topics(model, loss, threads):
+    data = corpus(topics("x", "y", documents=600))
+    recipe = Word2Vec(model=model, loss=loss, dim=16, sample=0, min_count=1, epochs=20, lr=0.05, threads=threads)
+    encoder = recipe.fit(data)
+    found = vectors(encoder, data)
+    own = np.mean([cosine(found[f"x{i}"], found[f"x{j}"]) for i in range(10) for j in range(i)])
+    other = np.mean([cosine(found[f"x{i}"], found[f"y{j}"]) for i in range(10) for j in range(10)])
+    assert own > other + 0.4
+    curve = encoder.mode["loss"]
+    assert len(curve) == 20 and curve[-1] < curve[0]
+
+
+@MODELS
+@LOSSES
+def test_one_thread_repeats_to_the_byte(model, loss):
+    data = corpus(topics("x", "y", documents=50))
+    recipe = SMALL.model_copy(update={"model": model, "loss": loss})
+    first, second = recipe.fit(data), recipe.fit(data)
+    assert first.matrix.tobytes() == second.matrix.tobytes() and first.mode == second.mode
+    other = recipe.model_copy(update={"seed": 1}).fit(data)
+    assert first.matrix.tobytes() != other.matrix.tobytes()
+
+
+@MODELS
+@LOSSES
+@pytest.mark.parametrize(
+    "extreme",
+    [{"dim": 1}, {"window": 1000}, {"negative": 100}, {"max_vocab": 1}, {"negative": 1, "window": 1}],
+    ids=lambda extreme: next(iter(extreme)),
+)
+def test_extremes_give_finite_vectors(model, loss, extreme):
+    data = corpus([*topics("x", "y", documents=40), [], ["x1"]])
+    encoder = SMALL.model_copy(update={"model": model, "loss": loss} | extreme).fit(data)
+    assert np.isfinite(encoder.matrix).all()
+    assert encoder.matrix.shape == (extreme.get("max_vocab", 20), extreme.get("dim", 16))
+
+
+@MODELS
+@LOSSES
+def test_a_vocabulary_of_one_word(model, loss):
+    encoder = SMALL.model_copy(update={"model": model, "loss": loss}).fit(corpus([["a"] * 50]))
+    assert encoder.matrix.shape == (1, 16) and np.isfinite(encoder.matrix).all()
+
+
+def test_a_corpus_in_a_file_is_read_where_it_lies(tmp_path):
+    data = corpus(topics("x", "y"))
+    data.tokens.tofile(tmp_path / "tokens")
+    there = replace(data, tokens=np.memmap(tmp_path / "tokens", np.int32, "r"))
+    assert np.array_equal(SMALL.fit(data).matrix, SMALL.fit(there).matrix)
+
+
+def test_the_rate_is_chosen_by_the_size_of_the_corpus_unless_given():
+    data = corpus(topics("x", "y"))
+    chosen = SMALL.model_copy(update={"lr": None}).fit(data)
+    same = SMALL.model_copy(update={"lr": chosen.mode["lr"]}).fit(data)
+    assert chosen.mode["lr"] == rate("skipgram", "ns", 3 * len(data.tokens))
+    assert np.array_equal(chosen.matrix, same.matrix)
 
 
 def test_no_word_reaches_min_count():
@@ -99,6 +174,39 @@ def test_warm_start_forgets_words_that_are_gone():
     assert set(again.words) == {f"y{i}" for i in range(10)}
 
 
+@MODELS
+@LOSSES
+@pytest.mark.parametrize("threads", [1, 2])
+def test_frozen_words_keep_their_vectors_and_new_ones_join_them(model, loss, threads):
+    old, new = corpus(topics("x", "y")), corpus(topics("x", "y", "z", seed=1) + [["x0", "z0"] * 7] * 100)
+    recipe = SMALL.model_copy(update={"model": model, "loss": loss, "epochs": 10, "lr": 0.05, "threads": threads})
+    first = recipe.fit(old)
+    again = recipe.model_copy(update={"freeze": True}).fit(new, start=first)
+    before, after = vectors(first, old), vectors(again, new)
+    assert all(np.array_equal(before[word], after[word]) for word in before)
+    assert set(after) - set(before) == {f"z{i}" for i in range(10)}
+    begun = vectors(recipe.model_copy(update={"epochs": 1, "lr": 1e-9}).fit(new), new)
+    assert all(np.abs(after[f"z{i}"] - begun[f"z{i}"]).max() > 0.01 for i in range(10))
+
+
+def test_freezing_without_a_start():
+    with pytest.raises(InputError, match="freeze: true and no start"):
+        SMALL.model_copy(update={"freeze": True}).fit(corpus(topics("x")))
+
+
+def test_a_start_of_the_same_model_answers_as_before():
+    """Training goes on where it stood: the loss begins where it ended, not at that of zeros."""
+    data = corpus(topics("x", "y", documents=1000))
+    first = SMALL.model_copy(update={"lr": 0.05}).fit(data)
+    look = SMALL.model_copy(update={"lr": 1e-6, "epochs": 1})
+    same, other = look.fit(data, start=first), look.fit(data, start=replace(first, context=first.context[:0]))
+    assert same.mode["loss"][0] == pytest.approx(first.mode["loss"][-1], rel=0.05)
+    assert other.mode["loss"][0] > 1.5 * same.mode["loss"][0]
+    cbow = SMALL.model_copy(update={"model": "cbow"})
+    plain = WordVectors(first.recipe, first.words, first.matrix)
+    assert np.array_equal(cbow.fit(data, start=first).matrix, cbow.fit(data, start=plain).matrix)
+
+
 def test_warm_start_of_another_dimension():
     data = corpus(topics("x", "y"))
     with pytest.raises(InputError, match="dimension 16; expected 8"):
@@ -115,7 +223,13 @@ def test_a_loaded_encoder_is_a_start(tmp_path):
 
 def test_mode_says_how_it_was_made():
     data = corpus(topics("x", "y"))
-    assert SMALL.fit(data).mode == {"threads": 1, "precision": "fp32", "reproducible": "bytes"}
+    mode = dict(SMALL.fit(data).mode)
+    loss = mode.pop("loss")
+    assert mode == {
+        "threads": 1, "precision": "fp32", "reproducible": "bytes",
+        "tokens": len(data.tokens), "vocabulary": len(data), "lr": 0.025,
+    }  # fmt: skip
+    assert len(loss) == SMALL.epochs and 6 * np.log(2) > loss[0] > loss[-1] > 0  # six products that are zero at first
     assert SMALL.model_copy(update={"threads": 2}).fit(data).mode["reproducible"] == "no"
 
 
@@ -133,15 +247,29 @@ def test_loading_what_is_no_encoder(tmp_path):
     SMALL.fit(corpus(topics("x"))).save(tmp_path)
 
     class Newer(Word2Vec):
-        version = 2
+        version = 99
 
-    with pytest.raises(InputError, match="version 1"):
+    with pytest.raises(InputError, match="version 99"):
         Newer.load(tmp_path)
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"dim": 0}, {"window": 0}, {"negative": 0}, {"sample": -1}, {"epochs": 0}, {"lr": 0}, {"size": 3}, {"seed": -1}],
+    [
+        {"dim": 0},
+        {"window": 0},
+        {"negative": 0},
+        {"negative": 101},
+        {"max_vocab": 0},
+        {"model": "glove"},
+        {"loss": "softmax"},
+        {"freeze": 2},
+        {"sample": -1},
+        {"epochs": 0},
+        {"lr": 0},
+        {"size": 3},
+        {"seed": -1},
+    ],
 )
 def test_wrong_parameters_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -43,22 +43,31 @@ def _pick(builder: Any, a: Any, b: Any, lanes: Sequence[int]) -> Any:
     return builder.shuffle_vector(a, b, _constant(list(lanes), _INT, len(lanes)))
 
 
+def _merge(builder: Any, a: Any, b: Any, block: int) -> Any:
+    """Half the sums of a and of b in one vector: each two blocks of `block` lanes are added, those of a stand first."""
+    kept, moved = [], []
+    for first in range(0, WIDTH, 2 * block):
+        kept += [*range(first, first + block), *range(WIDTH + first + block, WIDTH + first + 2 * block)]
+        moved += [*range(first + block, first + 2 * block), *range(WIDTH + first, WIDTH + first + block)]
+    return builder.fadd(_pick(builder, a, b, kept), _pick(builder, a, b, moved), flags=_FAST)
+
+
 def _fold(builder: Any, sums: Sequence[Any]) -> Any:
-    """Sixteen vectors to one whose lane i is the sum of vector i: halves, quarters, pairs, single lanes."""
-    rows = list(sums)
-    for block in (8, 4, 2, 1):
-        half = len(rows) // 2
-        low = [
-            x
-            for first in range(0, WIDTH, 2 * block)
-            for x in (*range(first, first + block), *range(WIDTH + first, WIDTH + first + block))
-        ]
-        high = [x + block for x in low]
+    """Sixteen vectors (None: zeros) of up to sixteen lanes to one whose lane i is the sum of vector i."""
+    rows: list[Any] = list(sums)
+    if STEP < WIDTH:
+        nothing = _constant(0.0, lanes=STEP)
         rows = [
-            builder.fadd(
-                _pick(builder, rows[i], rows[i + half], low), _pick(builder, rows[i], rows[i + half], high), flags=_FAST
-            )
-            for i in range(half)
+            _pick(builder, row, nothing, range(WIDTH)) if row is not None and row.type != _SUMS else row for row in rows
+        ]
+    zero = _constant(0.0)
+    for block in (8, 4, 2, 1):
+        pairs = zip(rows[: len(rows) // 2], rows[len(rows) // 2 :], strict=True)
+        rows = [
+            None
+            if a is None and b is None
+            else _merge(builder, zero if a is None else a, zero if b is None else b, block)
+            for a, b in pairs
         ]
     return rows[0]
 
@@ -155,10 +164,7 @@ def pair_step(typing: Any, w: Any, a: Any, b: Any, t: Any, g: Any, base: Any, go
             ]
 
         sums = _loop(builder, dim, [_constant(0.0, lanes=STEP)] * (2 * TARGETS), dots)
-        if STEP < WIDTH:
-            nothing = _constant(0.0, lanes=STEP)
-            sums = [_pick(builder, value, nothing, range(WIDTH)) for value in sums]
-        f = _fold(builder, [*sums, *[_constant(0.0)] * (WIDTH - 2 * TARGETS)])
+        f = _fold(builder, [*sums, *[None] * (WIDTH - 2 * TARGETS)])
 
         goal_data = context.make_array(sig.args[6])(context, builder, value=goals_).data
         first = builder.mul(builder.sdiv(base_, base_.type(TARGETS)), base_.type(WIDTH))

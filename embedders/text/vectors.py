@@ -28,7 +28,9 @@ class WordVectors(Encoder[Corpus]):
         yield from batches(Vectors(self.entity, self.words, self.matrix))
 
     def excluded(self, data: Corpus) -> Mapping[str, int]:
-        return {"below_min_count": len(data) - len(self.words)}
+        left = len(data) - len(self.words)
+        rare = min(left, int((data.counts < getattr(self.recipe, "min_count", 0)).sum()))
+        return {"below_min_count": rare} | ({"beyond_max_vocab": left - rare} if left > rare else {})
 
     def arrays(self) -> Mapping[str, NDArray[Any]]:
         return {"matrix": self.matrix}

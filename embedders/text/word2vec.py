@@ -1,23 +1,34 @@
-"""word2vec: skip-gram with negative sampling (Mikolov et al. 2013, arXiv:1301.3781 and arXiv:1310.4546)."""
+"""word2vec (Mikolov et al. 2013, arXiv:1301.3781 and arXiv:1310.4546)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from embedders.base import Embedder, Encoder, Progress, Threads, silent
+from embedders.base import Embedder, Encoder, Matrix, Progress, Threads, silent
 from embedders.data import Corpus
 from embedders.errors import InputError
 from embedders.start import start_rows
 from embedders.text.vectors import WordVectors
 
 
+@dataclass(frozen=True, eq=False)
+class Word2Vectors(WordVectors):
+    """Word vectors, and what training goes on from. context: (n, dim) float32, rows that answer; hs: (0, dim)."""
+
+    context: Matrix
+
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        return {**super().arrays(), "context": self.context}
+
+
 class Word2Vec(Embedder[Corpus]):
-    """Skip-gram word vectors, trained on all cores.
+    """Word vectors by skip-gram or CBOW, with negative sampling or hierarchical softmax, trained on all cores.
 
     The window of each centre word is drawn from 1 to `window`; frequent words are subsampled; negatives follow
     count^0.75 and are shared by the contexts of a centre word.
@@ -26,44 +37,76 @@ class Word2Vec(Embedder[Corpus]):
     kind: ClassVar[str] = "word2vec"
     data: ClassVar[type] = Corpus
     entity: ClassVar[str] = "word"
+    version: ClassVar[int] = 2
     warm_start: ClassVar[bool] = True
 
+    model: Literal["skipgram", "cbow"] = Field(
+        "skipgram", description="each context word answers for the centre word (skipgram), or their mean does (cbow)"
+    )
+    loss: Literal["ns", "hs"] = Field(
+        "ns", description="what it answers: the centre among noise words (ns), or its path in a Huffman tree (hs)"
+    )
     dim: int = Field(100, ge=1, le=4096, description="numbers in a vector")
     window: int = Field(5, ge=1, le=1000, description="farthest context word")
-    negative: int = Field(5, ge=1, le=100, description="noise words a centre word")
+    negative: int = Field(5, ge=1, le=100, description="noise words a centre word, if loss is ns")
     sample: float = Field(1e-3, ge=0, le=1, description="subsampling threshold of frequent words; 0 keeps all")
     epochs: int = Field(5, ge=1, description="passes over the corpus")
-    lr: float = Field(0.025, gt=0, le=1, description="first learning rate; falls linearly to a ten-thousandth")
+    lr: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="first learning rate; falls linearly to a ten-thousandth; none: by the corpus' size",
+    )
     min_count: int = Field(5, ge=1, description="rarer words are left out")
+    max_vocab: int | None = Field(None, ge=1, description="most words; the rarest are left out")
+    freeze: bool = Field(False, description="words that the start knows keep their vectors; only the others learn")
     threads: Threads = 0
 
-    def fit(self, data: Corpus, *, start: Encoder[Corpus] | None = None, progress: Progress = silent) -> WordVectors:
-        """Train on `data`; words that `start` knows begin at its vectors.
+    def fit(self, data: Corpus, *, start: Encoder[Corpus] | None = None, progress: Progress = silent) -> Word2Vectors:
+        """Train on `data`; words that `start` knows begin at its vectors, and stay there with `freeze`.
+
+        If `start` is of the same model and loss, words begin at its context rows as well, others at zero.
+
+        `mode` of the encoder holds the number of tokens and of words, the first learning rate, and for each epoch the
+        mean loss of a (context, centre) pair or, of CBOW, of a centre word, taken from a sample of them.
 
         Raises
         ------
-        InputError : no word occurs `min_count` times, or `start` has another dimension.
+        InputError : no word occurs `min_count` times; `start` has another dimension; `freeze` without a start.
         """
         from embedders.kernels.skipgram import SkipGram
         from embedders.kernels.threads import cores
 
+        if self.freeze and start is None:
+            raise InputError(
+                "Got freeze: true and no start; expected vectors to keep. Give a start, or leave freeze out."
+            )
         known = int(np.searchsorted(-data.counts, -self.min_count, side="right"))
         if not known:
             raise InputError(
                 f"Got a corpus of {len(data):,} distinct words, none of which occurs min_count={self.min_count} times "
                 f"(the most frequent: {int(data.counts.max(initial=0))}). Lower min_count, or give more text."
             )
-        words = data.words[:known]
-        threads = self.threads or cores()
+        words = data.words[: min(known, self.max_vocab or known)]
+        threads, total = self.threads or cores(), len(data.tokens) * self.epochs
+        lr = self.lr or rate(self.model, self.loss, total)
+        rows = None if start is None else start_rows(start, data, words, self.dim)
         model = SkipGram(
-            data.counts[:known], self.dim, self.window, self.negative, self.lr,
-            total=len(data.tokens) * self.epochs, threads=threads, seed=self.seed, sample=self.sample,
-            start=None if start is None else start_rows(start, data, words, self.dim),
+            data.counts[: len(words)], self.dim, self.window, self.negative, lr,
+            total=total, threads=threads, seed=self.seed, sample=self.sample,
+            start=rows, start_context=_answering(self, start, words),
+            frozen=~np.isnan(rows[:, 0]) if self.freeze and rows is not None else None,
+            cbow=self.model == "cbow", hs=self.loss == "hs",
         )  # fmt: skip
         for _ in range(self.epochs):
             model.train(data.tokens, data.offsets, progress=progress)
-        mode = {"threads": threads, "precision": "fp32", "reproducible": "bytes" if threads == 1 else "no"}
-        return WordVectors(self, words, model.matrix, mode=mode)
+        mode = {
+            "threads": threads, "precision": "fp32", "reproducible": "bytes" if threads == 1 else "no",
+            "tokens": len(data.tokens), "vocabulary": len(words), "lr": lr,
+            "loss": [round(value, 5) if np.isfinite(value) else None for value in model.loss],
+        }  # fmt: skip
+        context = model.context if self.loss == "ns" else np.zeros((0, self.dim), np.float32)
+        return Word2Vectors(self, words, model.matrix, context, mode=mode)
 
     @classmethod
     def restore(
@@ -72,5 +115,23 @@ class Word2Vec(Embedder[Corpus]):
         arrays: Mapping[str, NDArray[Any]],
         texts: Mapping[str, Sequence[str]],
         mode: Mapping[str, Any],
-    ) -> WordVectors:
-        return WordVectors(recipe, texts["words"], arrays["matrix"], mode=mode)
+    ) -> Word2Vectors:
+        return Word2Vectors(recipe, texts["words"], arrays["matrix"], arrays["context"], mode=mode)
+
+
+def _answering(recipe: Word2Vec, start: Encoder[Corpus] | None, words: Sequence[str]) -> Matrix | None:
+    """(len(words), dim) float32: context rows of a start of the same model and loss, NaN where it has none; else None."""
+    if not isinstance(start, Word2Vectors) or not isinstance(start.recipe, Word2Vec) or not len(start.context):
+        return None
+    if (start.recipe.model, start.recipe.loss) != (recipe.model, recipe.loss):
+        return None
+    rows = np.full((len(words), recipe.dim), np.nan, np.float32)
+    place = {name: i for i, name in enumerate(start.words)}
+    pairs = np.array([(i, place[name]) for i, name in enumerate(words) if name in place], np.int64).reshape(-1, 2)
+    rows[pairs[:, 0]] = start.context[pairs[:, 1]]
+    return rows
+
+
+def rate(model: str, loss: str, total: int) -> float:
+    """The first learning rate for a training over `total` tokens: higher where there are few (benchmarks/NOTES.md)."""
+    return 0.025
