@@ -16,7 +16,7 @@ from prefect.runtime import flow_run  # noqa: E402
 from prefect.task_runners import ThreadPoolTaskRunner  # noqa: E402
 
 from embedders.errors import InputError, PolyvecError  # noqa: E402
-from flows import tasks  # noqa: E402
+from flows import looks, tasks  # noqa: E402
 from flows.pipeline import Pipeline  # noqa: E402
 from flows.plan import Plan, SpacePlan, holds, make_plan  # noqa: E402
 from flows.progress import board  # noqa: E402
@@ -55,17 +55,21 @@ def run_pipeline(
     pipeline = Pipeline.load(file)
     check_writable(pipeline.vectors.root)
     plan = make_plan(pipeline, only=only or [], force=force, replace=replace)
+    run = uuid.uuid4().hex[:8]
+    looks.hand_over(run, plan.scans)
     try:
-        return _wire(pipeline, plan, uuid.uuid4().hex[:8], promote=promote, replace=replace).model_dump()
+        return _wire(pipeline, plan, run, promote=promote, replace=replace).model_dump()
     except TerminationSignal:
         board().stopped.set()  # ends the steps that run in other threads
         raise
+    finally:
+        looks.forget(run)
 
 
 def _wire(pipeline: Pipeline, plan: Plan, run: str, *, promote: bool, replace: bool) -> Results:
     """Submit the tasks in the plan's order, wait for all, and put their answers together."""
     needed = dict.fromkeys(pipeline.spaces[s.name].dataset for s in plan.spaces if s.action == "embed")
-    datasets = {name: tasks.read.submit(pipeline, name) for name in needed}
+    datasets = {name: tasks.read.submit(pipeline, name, run) for name in needed}
     versions: dict[str, Any] = {}
     scores: dict[str, list[Any]] = {}
     for space in plan.spaces:

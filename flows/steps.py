@@ -17,6 +17,7 @@ from embedders.errors import PolyvecError
 from embedders.kernels.threads import cores
 from evaluation.base import Report
 from flows.budget import Budget
+from flows.looks import look
 from flows.pipeline import Analogies, LabelProbe, Neighbours, Pipeline, WordSimilarity
 from flows.plan import evaluation_fingerprint
 from flows.progress import board
@@ -84,9 +85,9 @@ def budget() -> Budget:
     return Budget(cores())
 
 
-def scan_dataset(pipeline: Pipeline, name: str) -> DatasetRef:
+def scan_dataset(pipeline: Pipeline, name: str, run: str) -> DatasetRef:
     """Find a dataset's files and their digests."""
-    scan = pipeline.datasets[name].scan(pipeline.base, DigestCache(pipeline.vectors.paths.cache))
+    scan = look(pipeline, name, run)
     return DatasetRef(name=name, digest=scan.digest, files=len(scan.files), bytes=scan.bytes)
 
 
@@ -102,7 +103,7 @@ def embed_space(
     store = pipeline.vectors
     with writing(store.space(name), run, wait=LOCK_WAIT, waiting=board().say) as writer:
         started = time.monotonic()
-        scan = dataset.scan(pipeline.base, DigestCache(store.paths.cache))
+        scan = look(pipeline, spec.dataset, run)
         start = None if spec.start is None else store.space(spec.start.space).version("latest")
         upstream = {} if start is None else {start.manifest.space: start.number}
         parent = writer.parent

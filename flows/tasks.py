@@ -51,10 +51,10 @@ def slug(text: str) -> str:
 
 
 @step("read {name}")
-def read(pipeline: Pipeline, name: str) -> steps.DatasetRef:
+def read(pipeline: Pipeline, name: str, run: str) -> steps.DatasetRef:
     """Find a dataset's files and digests."""
     with board().step(f"read {name}"):
-        return steps.scan_dataset(pipeline, name)
+        return steps.scan_dataset(pipeline, name, run)
 
 
 @step("embed {name}")

@@ -188,10 +188,10 @@ def test_a_dataset_that_cannot_be_read_any_more_fails_its_spaces(server, file, m
     from flows.flow import run_pipeline
     from flows.report import RunFailedError
 
-    def scan(pipeline, name):
+    def scan(pipeline, name, run):
         if name == "text":
             raise InputError("text.txt is gone")
-        return real(pipeline, name)
+        return real(pipeline, name, run)
 
     real = steps.scan_dataset
     monkeypatch.setattr(steps, "scan_dataset", scan)
