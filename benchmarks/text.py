@@ -9,6 +9,7 @@ machine's registers can do.
 from __future__ import annotations
 
 import argparse
+import gzip
 import itertools
 import tempfile
 import time
@@ -29,7 +30,7 @@ from embedders.data import Corpus
 from embedders.registry import embedder_class
 from evaluation.analogies import analogies, read_questions
 from evaluation.word_similarity import read_pairs, word_similarity
-from storage.inputs.corpus import lines, read_corpus
+from storage.inputs.corpus import read_corpus
 
 RESTRICT = 30_000
 SMALL_LINES = 6_000
@@ -67,7 +68,8 @@ def corpus(options: argparse.Namespace, folder: Path) -> Corpus:
     path = options.corpus or common.data("text_wikipedia_en") / "wikipedia_en.txt.gz"
     if options.small:
         short = folder / "short.txt"
-        short.write_bytes(b"\n".join(itertools.islice(lines(path), SMALL_LINES)))
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            short.write_bytes(b"".join(itertools.islice(file, SMALL_LINES)))
         path = short
     return read_corpus([(path.name, path)])
 

@@ -171,7 +171,7 @@ def read_binary(path: Path) -> tuple[list[str], Matrix]:
 
 def read_text(path: Path) -> tuple[list[str], Matrix]:
     """Vectors that fastText wrote as text; without the line end."""
-    with path.open(encoding="utf-8", newline="\n") as file:
+    with path.open(encoding="utf-8") as file:
         n, dim = map(int, file.readline().split())
         words, matrix = [], np.empty((n, dim), np.float32)
         for row, line in enumerate(file):
