@@ -57,7 +57,7 @@ def test_contexts_are_those_of_a_simulation():
 
     rng = np.random.default_rng(0)
     tokens = rng.choice(6, 4000, p=[0.5, 0.2, 0.1, 0.1, 0.06, 0.04]).astype(np.int32)
-    offsets = np.concatenate([[0, 0, 1], np.arange(30, 2000, 30), [2000, 4000]])
+    offsets = np.concatenate([[0], np.arange(300), np.arange(300, 2000, 30), [2000, 4000]])  # 299 of one word
     counts = np.bincount(tokens)
     data = Corpus(list("abcdef"), counts, tokens, offsets)
     known, sample, window = counts[:5], 0.05, 4
