@@ -8,10 +8,10 @@ SERVER_PORT ?= 4200
 export PREFECT_HOME ?= $(CURDIR)/.prefect
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow lint types bench ui clean
+.PHONY: help venv demo test test-slow lint types peers-c bench bench-small ui clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 venv: $(VENV)/.installed ## make .venv with everything, from the pins of constraints.txt
 
@@ -48,8 +48,14 @@ lint: venv ## ruff, the direction of imports, types
 	.venv-peers/bin/pip install $(PIP_FLAGS) -r benchmarks/requirements-peers.txt
 	touch $@
 
+peers-c: ## build word2vec.c, fastText and GloVe into .venv-peers/c, from clones in SOURCES=folder or from GitHub
+	benchmarks/peers/build.sh "$(SOURCES)"
+
 bench: venv .venv-peers/.installed ## speed and quality beside gensim, PecanPy, plain torch and pyarrow, in one run
 	$(BIN)/python -m benchmarks.run
+
+bench-small: venv ## all benchmarks on little data, to see that they work; not worth quoting
+	$(BIN)/python -m benchmarks.run --small --results build/bench-small
 
 ui: venv ## start a Prefect server on 127.0.0.1 and print the link
 	@echo "the UI:     http://127.0.0.1:$(SERVER_PORT)"
