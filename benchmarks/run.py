@@ -17,7 +17,19 @@ from typing import Any
 from benchmarks import common
 from benchmarks.common import Row
 
-NAMES = ("text", "glove", "corpus", "finetune", "judging", "walks", "images", "store", "versions", "orchestration", "incremental")
+NAMES = (
+    "text",
+    "glove",
+    "corpus",
+    "finetune",
+    "judging",
+    "walks",
+    "images",
+    "store",
+    "versions",
+    "orchestration",
+    "incremental",
+)
 
 
 def found(folder: Path) -> list[dict[str, Any]]:

@@ -195,12 +195,12 @@ def test_freezing_without_a_start():
 
 
 def test_a_start_of_the_same_model_answers_as_before():
-    """Training goes on where it stood: the loss begins where it ended, not at that of zeros."""
+    """Training goes on near where it stood (vectors are made shorter): its loss is far below that of zeros."""
     data = corpus(topics("x", "y", documents=1000))
     first = SMALL.model_copy(update={"lr": 0.05}).fit(data)
     look = SMALL.model_copy(update={"lr": 1e-6, "epochs": 1})
     same, other = look.fit(data, start=first), look.fit(data, start=replace(first, context=first.context[:0]))
-    assert same.mode["loss"][0] == pytest.approx(first.mode["loss"][-1], rel=0.05)
+    assert first.mode["loss"][-1] < same.mode["loss"][0] < 1.2 * first.mode["loss"][-1]
     assert other.mode["loss"][0] > 1.5 * same.mode["loss"][0]
     cbow = SMALL.model_copy(update={"model": "cbow"})
     plain = WordVectors(first.recipe, first.words, first.matrix)

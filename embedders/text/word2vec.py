@@ -13,7 +13,7 @@ from pydantic import Field
 from embedders.base import Embedder, Encoder, Matrix, Progress, Threads, silent
 from embedders.data import Corpus
 from embedders.errors import InputError
-from embedders.start import start_rows
+from embedders.start import LONGEST, start_rows
 from embedders.text.vectors import WordVectors
 
 
@@ -90,7 +90,8 @@ class Word2Vec(Embedder[Corpus]):
         words = data.words[: min(known, self.max_vocab or known)]
         threads, total = self.threads or cores(), len(data.tokens) * self.epochs
         lr = self.lr or rate(self.model, self.loss, total)
-        rows = None if start is None else start_rows(start, data, words, self.dim)
+        longest = None if self.freeze else LONGEST
+        rows = None if start is None else start_rows(start, data, words, self.dim, longest=longest)
         model = SkipGram(
             data.counts[: len(words)], self.dim, self.window, self.negative, lr,
             total=total, threads=threads, seed=self.seed, sample=self.sample,
