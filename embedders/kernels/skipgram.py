@@ -111,10 +111,8 @@ def _segment(
                 if frozen[words[i]]:
                     sinks[i + 1] = trash
         line[n + 1] = sinks[n + 1] = zeros
-        for i in range(min(n, AHEAD)):
-            if paths is not None:
-                _ask(c, targets, paths[words[i]], (paths[words[i] + 1] - paths[words[i]]) // LANES)
-            else:
+        if paths is None:
+            for i in range(min(n, AHEAD)):
                 counter = _choose(words[i] * width, negative, noise, targets, goals, i * groups * LANES, counter, c)
         for i in range(min(n, window + AHEAD)):
             prefetch(w, line[i + 1])
@@ -139,8 +137,7 @@ def _segment(
             if alone is not None:
                 if m:
                     average(w, line, at, m, np.float32(1) / np.float32(m), mean, fresh)
-            if i + AHEAD < n:
-                following = words[i + AHEAD]
+            following = words[min(i + AHEAD, n - 1)] if paths is None else words[min(i + 1, n - 1)]
             for group in range(groups if m else 1):
                 if m:
                     if alone is not None:
@@ -149,10 +146,11 @@ def _segment(
                     else:
                         products(w, line, at, m, c, targets, place, errors)
                         judge(errors, m, goals, place, rate)
-                if group == 0 and i + AHEAD < n:  # here, because the processor still waits for the errors
-                    if paths is not None:
-                        _ask(c, targets, paths[following], (paths[following + 1] - paths[following]) // LANES)
-                    else:
+                if group == 0:  # here, because the processor still waits for the errors
+                    if paths is not None:  # the upper nodes, in the first block, are always near
+                        first_block = paths[following]
+                        _ask(c, targets, first_block + LANES, (paths[following + 1] - first_block) // LANES - 1)
+                    elif i + AHEAD < n:
                         ring = (i + AHEAD) % RING * groups * LANES
                         counter = _choose(following * width, negative, noise, targets, goals, ring, counter, c)
                 if m:
