@@ -36,6 +36,7 @@ CACHE_LINE = 16  # int64 counters between two threads' own, so that they do not 
 CHUNK = 4096  # kept tokens looked at together; a document longer than that is cut, its contexts with it
 AHEAD = 3  # centre words between choosing targets and their turn, in which their rows arrive
 RING = AHEAD + 1
+BATCH = 16  # contexts that learn at once: of many more the summed steps of a large window would be too long
 SPARE = 4  # rows a thread has for itself: zeros, what is thrown away, the mean of the contexts before and after
 LOOK = 256  # of a large corpus, one centre word in so many is looked at for the loss
 SEEN = 8192  # of a smaller one about as many centre words as this, or all
@@ -138,29 +139,35 @@ def _segment(
                 if m:
                     average(w, line, at, m, np.float32(1) / np.float32(m), mean, fresh)
             following = words[min(i + AHEAD, n - 1)] if paths is None else words[min(i + 1, n - 1)]
-            for group in range(groups if m else 1):
+            parts = (m + BATCH - 1) // BATCH
+            if alone is not None:
+                parts = min(m, 1)
+            for turn in range(max(1, groups * parts)):
+                part = turn % max(1, parts)
+                first_row, size = at + part * BATCH, min(BATCH, m - part * BATCH)
                 if m:
                     if alone is not None:
                         products_of_one(w, alone, 0, 1, c, targets, place, errors)
                         judge(errors, 1, goals, place, rate)
                     else:
-                        products(w, line, at, m, c, targets, place, errors)
-                        judge(errors, m, goals, place, rate)
-                if group == 0:  # here, because the processor still waits for the errors
+                        products(w, line, first_row, size, c, targets, place, errors)
+                        judge(errors, size, goals, place, rate)
+                if turn == 0:  # here, because the processor still waits for the errors
                     if paths is not None:  # the upper nodes, in the first block, are always near
-                        first_block = paths[following]
-                        _ask(c, targets, first_block + LANES, (paths[following + 1] - first_block) // LANES - 1)
+                        block = paths[following]
+                        _ask(c, targets, block + LANES, (paths[following + 1] - block) // LANES - 1)
                     elif i + AHEAD < n:
                         ring = (i + AHEAD) % RING * groups * LANES
                         counter = _choose(following * width, negative, noise, targets, goals, ring, counter, c)
                 if m:
                     if bits & look == 0:
-                        losses[slot] += _loss(errors, m if alone is None else 1, rate)
+                        losses[slot] += _loss(errors, size if alone is None else 1, rate)
                     if alone is not None:
                         learn_one(w, alone, alone, 0, 1, c, targets, place, errors)
                     else:
-                        learn(w, line, sinks, at, m, c, targets, place, errors)
-                place += LANES
+                        learn(w, line, sinks, first_row, size, c, targets, place, errors)
+                if part + 1 >= parts:
+                    place += LANES
             taught = m
             if alone is not None:
                 taught = min(m, 1)
@@ -281,7 +288,7 @@ class SkipGram:
     def _space(self) -> tuple[Any, ...]:
         """What a thread needs for itself."""
         line = np.zeros(CHUNK + 2, np.int64)
-        errors = _aligned(2 * self.window + 2, LANES).reshape(-1)
+        errors = _aligned(BATCH + 2, LANES).reshape(-1)
         if self.hs:
             chosen = self._targets, self._goals
         else:
