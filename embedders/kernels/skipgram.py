@@ -139,42 +139,39 @@ def _segment(
                 if m:
                     average(w, line, at, m, np.float32(1) / np.float32(m), mean, fresh)
             following = words[min(i + AHEAD, n - 1)] if paths is None else words[min(i + 1, n - 1)]
-            parts = (m + BATCH - 1) // BATCH
+            rows = m
             if alone is not None:
-                parts = min(m, 1)
-            for turn in range(max(1, groups * parts)):
-                part = turn % max(1, parts)
-                first_row, size = at + part * BATCH, min(BATCH, m - part * BATCH)
-                if m:
-                    if alone is not None:
-                        products_of_one(w, alone, 0, 1, c, targets, place, errors)
-                        judge(errors, 1, goals, place, rate)
-                    else:
-                        products(w, line, first_row, size, c, targets, place, errors)
-                        judge(errors, size, goals, place, rate)
-                if turn == 0:  # here, because the processor still waits for the errors
-                    if paths is not None:  # the upper nodes, in the first block, are always near
-                        block = paths[following]
-                        _ask(c, targets, block + LANES, (paths[following + 1] - block) // LANES - 1)
-                    elif i + AHEAD < n:
-                        ring = (i + AHEAD) % RING * groups * LANES
-                        counter = _choose(following * width, negative, noise, targets, goals, ring, counter, c)
-                if m:
-                    if bits & look == 0:
-                        losses[slot] += _loss(errors, size if alone is None else 1, rate)
-                    if alone is not None:
-                        learn_one(w, alone, alone, 0, 1, c, targets, place, errors)
-                    else:
-                        learn(w, line, sinks, first_row, size, c, targets, place, errors)
-                if part + 1 >= parts:
-                    place += LANES
-            taught = m
+                rows = min(m, 1)
+            for group in range(groups):
+                for part in range(0, max(rows, 1), BATCH):
+                    size = min(BATCH, rows - part)
+                    if m:
+                        if alone is not None:
+                            products_of_one(w, alone, 0, 1, c, targets, place, errors)
+                            judge(errors, 1, goals, place, rate)
+                        else:
+                            products(w, line, at + part, size, c, targets, place, errors)
+                            judge(errors, size, goals, place, rate)
+                    if group == 0 and part == 0:  # here, because the processor still waits for the errors
+                        if paths is not None:  # the upper nodes, in the first block, are always near
+                            block = paths[following]
+                            _ask(c, targets, block + LANES, (paths[following + 1] - block) // LANES - 1)
+                        elif i + AHEAD < n:
+                            ring = (i + AHEAD) % RING * groups * LANES
+                            counter = _choose(following * width, negative, noise, targets, goals, ring, counter, c)
+                    if m:
+                        if bits & look == 0:
+                            losses[slot] += _loss(errors, size, rate)
+                        if alone is not None:
+                            learn_one(w, alone, alone, 0, 1, c, targets, place, errors)
+                        else:
+                            learn(w, line, sinks, at + part, size, c, targets, place, errors)
+                place += LANES
             if alone is not None:
-                taught = min(m, 1)
                 if m:
                     pass_on(w, line, sinks, at, m, fresh, mean)
             if bits & look == 0:
-                losses[slot + 1] += taught
+                losses[slot + 1] += rows
     return counter
 
 
