@@ -79,20 +79,21 @@ def errors_of(block, c, inputs, rate):
     """The errors of each input and target, and their loss."""
     rows, goals = [row for row, _ in block], np.array([goal for _, goal in block])
     errors = [(goals - sigmoid(c[rows] @ x)) * rate for x in inputs]
-    return rows, errors, -sum(np.log(1 - np.abs(e) / rate).sum() for e in errors)
+    return rows, errors, -sum(np.log(np.maximum(1 - np.abs(e) / rate, 1 / (1 + np.exp(6)))).sum() for e in errors)
 
 
 def skipgram(w, c, contexts, blocks, rate, frozen):
-    """All contexts of one centre word; a block of targets changes when they are done."""
+    """All contexts of one centre word, sixteen at a time; a block of targets changes when sixteen are done."""
     total = 0.0
     for block in filter(None, blocks):
-        rows, errors, loss = errors_of(block, c, w[contexts], rate)
-        total, held = total + loss, c[rows]
-        for context, e in zip(contexts, errors, strict=True):
-            x = w[context].copy()
-            if context not in frozen:
-                w[context] += e @ held
-            c[rows] += e[:, None] * x
+        for some in (contexts[k : k + 16] for k in range(0, len(contexts), 16)):
+            rows, errors, loss = errors_of(block, c, w[some], rate)
+            total, held = total + loss, c[rows]
+            for context, e in zip(some, errors, strict=True):
+                x = w[context].copy()
+                if context not in frozen:
+                    w[context] += e @ held
+                c[rows] += e[:, None] * x
     return [total / len(contexts)] * len(contexts)
 
 

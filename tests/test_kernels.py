@@ -238,6 +238,29 @@ def test_frozen_rows_stay_to_the_bit_and_teach_the_others(cbow, hs):
 
 
 @VARIANTS
+@pytest.mark.parametrize("negative", [5, 20, 0], ids=lambda k: f"ns{k}" if k else "hs")
+@pytest.mark.parametrize("window", [8, 9, 40, 1000])
+def test_wide_windows_learn_sixteen_contexts_at_a_time(window, negative, cbow):
+    tokens = np.random.default_rng(4).integers(30, size=120).astype(np.int32)
+    options = {"dim": 4, "window": window, "negative": negative or 5, "lr": 0.05, "seed": 2, "cbow": cbow}
+    options |= {"hs": not negative}
+    trained = model(tokens, **options)
+    start = trained.matrix.astype(np.float64)
+    trained.train(tokens, one_document(tokens))
+    exact, _ = expected(tokens, one_document(tokens), **options)
+    np.testing.assert_allclose(trained.matrix, exact, atol=3 * TOLERANCE * np.abs(exact - start).max())
+
+
+@pytest.mark.parametrize("window", [50, 1000])
+def test_wide_windows_do_not_diverge(window):
+    rng = np.random.default_rng(0)
+    tokens = np.minimum(rng.zipf(1.3, 30_000) - 1, 999).astype(np.int32)
+    trained = model(tokens, dim=20, window=window, lr=0.1, sample=1e-3)
+    trained.train(tokens, one_document(tokens))
+    assert np.abs(trained.matrix).max() < 10
+
+
+@VARIANTS
 @pytest.mark.parametrize("sample", [0.05, 1e-3])
 def test_skipgram_subsamples_like_the_paper(sample, cbow):
     rng = np.random.default_rng(1)

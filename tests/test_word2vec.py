@@ -132,7 +132,7 @@ def test_the_rate_is_chosen_by_the_size_of_the_corpus_unless_given():
     data = corpus(topics("x", "y"))
     chosen = SMALL.model_copy(update={"lr": None}).fit(data)
     same = SMALL.model_copy(update={"lr": chosen.mode["lr"]}).fit(data)
-    assert chosen.mode["lr"] == rate("skipgram", "ns", 3 * len(data.tokens))
+    assert chosen.mode["lr"] == rate(3 * len(data.tokens)) == 0.1
     assert np.array_equal(chosen.matrix, same.matrix)
 
 

@@ -36,6 +36,7 @@ CACHE_LINE = 16  # int64 counters between two threads' own, so that they do not 
 CHUNK = 4096  # kept tokens looked at together; a document longer than that is cut, its contexts with it
 AHEAD = 3  # centre words between choosing targets and their turn, in which their rows arrive
 RING = AHEAD + 1
+BATCH = 16  # contexts that learn at once: of many more the summed steps of a large window would be too long
 SPARE = 4  # rows a thread has for itself: zeros, what is thrown away, the mean of the contexts before and after
 LOOK = 256  # of a large corpus, one centre word in so many is looked at for the loss
 SEEN = 8192  # of a smaller one about as many centre words as this, or all
@@ -111,10 +112,8 @@ def _segment(
                 if frozen[words[i]]:
                     sinks[i + 1] = trash
         line[n + 1] = sinks[n + 1] = zeros
-        for i in range(min(n, AHEAD)):
-            if paths is not None:
-                _ask(c, targets, paths[words[i]], (paths[words[i] + 1] - paths[words[i]]) // LANES)
-            else:
+        if paths is None:
+            for i in range(min(n, AHEAD)):
                 counter = _choose(words[i] * width, negative, noise, targets, goals, i * groups * LANES, counter, c)
         for i in range(min(n, window + AHEAD)):
             prefetch(w, line[i + 1])
@@ -139,37 +138,40 @@ def _segment(
             if alone is not None:
                 if m:
                     average(w, line, at, m, np.float32(1) / np.float32(m), mean, fresh)
-            if i + AHEAD < n:
-                following = words[i + AHEAD]
-            for group in range(groups if m else 1):
-                if m:
-                    if alone is not None:
-                        products_of_one(w, alone, 0, 1, c, targets, place, errors)
-                        judge(errors, 1, goals, place, rate)
-                    else:
-                        products(w, line, at, m, c, targets, place, errors)
-                        judge(errors, m, goals, place, rate)
-                if group == 0 and i + AHEAD < n:  # here, because the processor still waits for the errors
-                    if paths is not None:
-                        _ask(c, targets, paths[following], (paths[following + 1] - paths[following]) // LANES)
-                    else:
-                        ring = (i + AHEAD) % RING * groups * LANES
-                        counter = _choose(following * width, negative, noise, targets, goals, ring, counter, c)
-                if m:
-                    if bits & look == 0:
-                        losses[slot] += _loss(errors, m if alone is None else 1, rate)
-                    if alone is not None:
-                        learn_one(w, alone, alone, 0, 1, c, targets, place, errors)
-                    else:
-                        learn(w, line, sinks, at, m, c, targets, place, errors)
-                place += LANES
-            taught = m
+            following = words[min(i + AHEAD, n - 1)] if paths is None else words[min(i + 1, n - 1)]
+            rows = m
             if alone is not None:
-                taught = min(m, 1)
+                rows = min(m, 1)
+            for group in range(groups):
+                for part in range(0, max(rows, 1), BATCH):
+                    size = min(BATCH, rows - part)
+                    if m:
+                        if alone is not None:
+                            products_of_one(w, alone, 0, 1, c, targets, place, errors)
+                            judge(errors, 1, goals, place, rate)
+                        else:
+                            products(w, line, at + part, size, c, targets, place, errors)
+                            judge(errors, size, goals, place, rate)
+                    if group == 0 and part == 0:  # here, because the processor still waits for the errors
+                        if paths is not None:  # the upper nodes, in the first block, are always near
+                            block = paths[following]
+                            _ask(c, targets, block + LANES, (paths[following + 1] - block) // LANES - 1)
+                        elif i + AHEAD < n:
+                            ring = (i + AHEAD) % RING * groups * LANES
+                            counter = _choose(following * width, negative, noise, targets, goals, ring, counter, c)
+                    if m:
+                        if bits & look == 0:
+                            losses[slot] += _loss(errors, size, rate)
+                        if alone is not None:
+                            learn_one(w, alone, alone, 0, 1, c, targets, place, errors)
+                        else:
+                            learn(w, line, sinks, at + part, size, c, targets, place, errors)
+                place += LANES
+            if alone is not None:
                 if m:
                     pass_on(w, line, sinks, at, m, fresh, mean)
             if bits & look == 0:
-                losses[slot + 1] += taught
+                losses[slot + 1] += rows
     return counter
 
 
@@ -283,7 +285,7 @@ class SkipGram:
     def _space(self) -> tuple[Any, ...]:
         """What a thread needs for itself."""
         line = np.zeros(CHUNK + 2, np.int64)
-        errors = _aligned(2 * self.window + 2, LANES).reshape(-1)
+        errors = _aligned(BATCH + 2, LANES).reshape(-1)
         if self.hs:
             chosen = self._targets, self._goals
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
@@ -89,7 +90,7 @@ class Word2Vec(Embedder[Corpus]):
             )
         words = data.words[: min(known, self.max_vocab or known)]
         threads, total = self.threads or cores(), len(data.tokens) * self.epochs
-        lr = self.lr or rate(self.model, self.loss, total)
+        lr = self.lr or rate(total)
         longest = None if self.freeze else LONGEST
         rows = None if start is None else start_rows(start, data, words, self.dim, longest=longest)
         model = SkipGram(
@@ -133,6 +134,12 @@ def _answering(recipe: Word2Vec, start: Encoder[Corpus] | None, words: Sequence[
     return rows
 
 
-def rate(model: str, loss: str, total: int) -> float:
-    """The first learning rate for a training over `total` tokens: higher where there are few (benchmarks/NOTES.md)."""
-    return 0.025
+def rate(total: int) -> float:
+    """The first learning rate that scored best where training sees `total` tokens: higher where there are few.
+
+    It is 0.1 up to 6 million tokens, 0.05 at 24 million, and the usual 0.025 from 96 million on (benchmarks/NOTES.md).
+
+    >>> rate(1_000_000), round(rate(24_000_000), 3), rate(10**9)
+    (0.1, 0.05, 0.025)
+    """
+    return min(0.1, max(0.025, 245 / math.sqrt(max(1, total))))
