@@ -12,7 +12,7 @@ from pydantic import Field
 from embedders.base import Embedder, Encoder, Progress, Threads, silent
 from embedders.data import Corpus
 from embedders.errors import InputError
-from embedders.start import start_rows
+from embedders.start import LONGEST, start_rows
 from embedders.text.vectors import WordVectors
 
 
@@ -58,7 +58,7 @@ class Word2Vec(Embedder[Corpus]):
         model = SkipGram(
             data.counts[:known], self.dim, self.window, self.negative, self.lr,
             total=len(data.tokens) * self.epochs, threads=threads, seed=self.seed, sample=self.sample,
-            start=None if start is None else start_rows(start, data, words, self.dim),
+            start=None if start is None else start_rows(start, data, words, self.dim, longest=LONGEST),
         )  # fmt: skip
         for _ in range(self.epochs):
             model.train(data.tokens, data.offsets, progress=progress)
