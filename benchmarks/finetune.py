@@ -34,7 +34,7 @@ from evaluation.neighbours import neighbours
 
 TUNED_ON = {"Arts", "History", "Geography", "Society and social sciences", "Philosophy and religion", "Everyday life"}
 DOMAIN = {"Biology and health sciences", "Physical sciences", "Technology", "Mathematics"}
-GRID = [{"lr": lr, "epochs": epochs} for lr, epochs in itertools.product((0.025, 0.05), (10, 20, 40))]
+GRID = [{"lr": lr, "epochs": epochs} for lr, epochs in itertools.product((0.01, 0.025, 0.05), (5, 10, 20, 40))]
 CONTENDERS = ("untouched", "scratch", "fine-tuned", "frozen")
 MIN_COUNT = 2  # of 250,000 tokens; a vector of a word that occurs once is noise
 Scores = Mapping[str, float]
@@ -160,7 +160,7 @@ def measure(options: argparse.Namespace) -> Result:
 def main() -> None:
     parser = common.arguments(__doc__)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--documents", type=int, nargs="+", default=[800, 3216], help="sizes of the domain")
+    parser.add_argument("--documents", type=int, nargs="+", default=[800, 1600, 3216], help="sizes of the domain")
     common.run("finetune", measure, parser.parse_args())
 
 

@@ -16,12 +16,10 @@ random start and the 2 that skip-gram ends at; longer ones hold against what is 
 training that goes on from the one before (benchmarks/NOTES.md)."""
 
 
-def start_rows(
-    start: Encoder[Any], data: Any, ids: Sequence[str], dim: int, *, longest: float | None = LONGEST
-) -> Matrix:
+def start_rows(start: Encoder[Any], data: Any, ids: Sequence[str], dim: int, *, longest: float | None = None) -> Matrix:
     """(len(ids), dim) float32: the start encoder's vector of each id, NaN where it knows none.
 
-    longest : if their mean length is more, all of them are scaled by one number, which changes no cosine; None: never.
+    longest : if their mean length is more, all of them are scaled by one number, which changes no cosine.
 
     Raises
     ------

@@ -21,7 +21,8 @@ from flows.plan import make_plan
 from flows.progress import reporting_to
 from flows.starts import Beginning
 from storage.changes import changes
-from storage.manifest import Start
+from storage.incremental import _key
+from storage.manifest import Start, made_from
 from storage.store import VectorStore
 from storage.writer import Source, writing
 from tests.flow_helpers import command_line
@@ -100,15 +101,15 @@ def test_long_vectors_are_scaled_as_a_whole():
     data = corpus([["a", "b", "c", "d"]])
     matrix = np.array([[3, 4], [0, 10], [0, 0]], np.float32)  # mean length 5
     start = WordVectors(Word2Vec(dim=2), ["a", "b", "x"], matrix)
-    rows = start_rows(start, data, data.words, 2)
+    rows = start_rows(start, data, data.words, 2, longest=LONGEST)
     assert np.allclose(rows[:2], matrix[:2] * LONGEST / 7.5) and np.isnan(rows[2:]).all()
-    assert np.array_equal(start_rows(start, data, data.words, 2, longest=None)[:2], matrix[:2])
+    assert np.array_equal(start_rows(start, data, data.words, 2)[:2], matrix[:2])
     short = replace(start, matrix=matrix / 100)
-    assert np.array_equal(start_rows(short, data, data.words, 2)[:2], matrix[:2] / 100)
+    assert np.array_equal(start_rows(short, data, data.words, 2, longest=LONGEST)[:2], matrix[:2] / 100)
     zero = replace(start, matrix=matrix * 0)
-    assert not start_rows(zero, data, data.words, 2)[:2].any()
+    assert not start_rows(zero, data, data.words, 2, longest=LONGEST)[:2].any()
     nothing = replace(start, words=["x", "y", "z"])
-    assert np.isnan(start_rows(nothing, data, data.words, 2)).all()
+    assert np.isnan(start_rows(nothing, data, data.words, 2, longest=LONGEST)).all()
 
 
 def test_a_changed_file_is_another_start(started):
@@ -241,6 +242,15 @@ def test_rows_encoded_one_by_one_are_not_taken_over_from_another_start(tmp_path)
             )
         reused.append(version.manifest.counts.reused)
     assert reused == [0, 5, 0, 0, 5]
+    assert (
+        len(
+            {
+                _key("f", made_from({}, start))
+                for start in (None, Start(name="a", digest="1"), Start(name="a", digest="2"))
+            }
+        )
+        == 3
+    )
 
 
 # ---- the version before

@@ -13,7 +13,7 @@ from pydantic import Field
 from embedders.base import Batch, Embedder, Encoder, Matrix, Origin, Progress, Threads, Vectors, batches, silent
 from embedders.data import Graph
 from embedders.errors import InputError
-from embedders.start import start_rows
+from embedders.start import LONGEST, start_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,7 @@ class Node2Vec(Embedder[Graph]):
                 model = SkipGram(
                     visits, self.dim, self.window, self.negative, self.lr,
                     total=rounds * len(tokens), threads=threads, seed=self.seed,
-                    start=None if start is None else start_rows(start, data, data.ids, self.dim),
+                    start=None if start is None else start_rows(start, data, data.ids, self.dim, longest=LONGEST),
                 )  # fmt: skip
             model.train(tokens, offsets, progress=progress, unit="steps")
         assert model is not None  # rounds >= 1
