@@ -17,7 +17,7 @@ from embedders.data import Corpus, Documents
 from embedders.errors import InputError
 from embedders.text.tokens import words
 from storage.digests import DigestCache
-from storage.inputs import corpus_build, corpus_files
+from storage.inputs import corpus_build, corpus_files, corpus_ids
 from storage.inputs.corpus import lines, read_corpus, read_documents
 from storage.inputs.specs import CorpusSpec
 
@@ -483,14 +483,14 @@ def test_one_id_twice_names_both_places(tmp_path, monkeypatch):
     expected = r"'77' twice: .*a\.jsonl:78 and .*b\.jsonl\.gz:3;"
     with pytest.raises(InputError, match=expected):
         read(tmp_path, "t", columns={"id": "id"})
-    monkeypatch.setattr(corpus_build, "AT_ONCE", 50)  # in many parts
+    monkeypatch.setattr(corpus_ids, "AT_ONCE", 50)  # in many parts
     with pytest.raises(InputError, match=expected):
         read(tmp_path, "t", columns={"id": "id"})
 
 
 def test_ids_of_one_hash_may_differ(tmp_path, monkeypatch):
     put(tmp_path / "a.jsonl", rows(*({"text": "x", "id": i} for i in range(100))))
-    monkeypatch.setattr(corpus_build, "_hashes", lambda ids: np.zeros(len(ids), np.uint64))
+    monkeypatch.setattr(corpus_ids, "_hashes", lambda ids: np.zeros(len(ids), np.uint64))
     assert len(read(tmp_path, "a.jsonl", Documents, columns={"id": "id"})) == 100
 
 

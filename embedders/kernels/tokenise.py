@@ -149,6 +149,12 @@ def _cut_words(data, at, end, characters, table, tokens, n):
                 tail, h = _put(arena, tail, h, 39)
                 waiting = False
             tail, h = _put(arena, tail, h, np.int64(lowers[code]))
+            while at < end and data[at] < _LONG and kinds[data[at]] == LETTER:  # most of most texts
+                byte = lowers[data[at]]
+                arena[tail] = byte
+                h = add_byte(h, byte)
+                tail += 1
+                at += 1
         elif tail > first:
             if kind == APOSTROPHE and not waiting:
                 waiting = True

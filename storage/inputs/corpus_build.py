@@ -30,7 +30,9 @@ from numpy.typing import NDArray
 from embedders.base import Progress
 from embedders.data import Rejected
 from embedders.errors import InputError
-from storage.inputs.corpus_files import ID, Piece, Source, chunks, documents, not_utf8, nul
+from storage.inputs.corpus_documents import ID, documents, not_utf8, nul
+from storage.inputs.corpus_files import Piece, Source, chunks
+from storage.inputs.corpus_ids import check_unique
 
 if TYPE_CHECKING:
     from embedders.text.vocabulary import Texts, Vocabulary
@@ -316,46 +318,3 @@ def groups(ends: Path) -> Iterator[tuple[int, Int64s]]:
                 stop = max(at + 1, int(np.searchsorted(found, last + AT_ONCE, side="right")))
                 yield last, found[at:stop] - last
                 last, at = int(found[stop - 1]), stop
-
-
-# Ids
-
-
-def check_unique(path: Path, sources: Sequence[Source], spec: CorpusSpec) -> None:
-    """Two documents with one id are an error that names both places.
-
-    Their hashes are compared, so many at once as fit into a fixed buffer.
-    """
-    with pa.OSFile(str(path)) as source, pa.ipc.open_file(source) as file:
-        batches = file.num_record_batches
-        rows = sum(file.get_batch(i).num_rows for i in range(batches))
-        parts = rows // (4 * AT_ONCE) + 1
-        for part in range(parts):
-            every = (_hashes(file.get_batch(i).column(0)) for i in range(batches))
-            mine = np.sort(np.concatenate([hashes[hashes % np.uint64(parts) == part] for hashes in every]))
-            if len(twice := np.unique(mine[1:][mine[1:] == mine[:-1]])):
-                _find_twice(twice, sources, spec)
-
-
-def _hashes(ids: pa.LargeStringArray) -> NDArray[np.uint64]:
-    from embedders.kernels.hash_table import hash_strings
-
-    _, offsets, data = ids.buffers()
-    bounds = np.frombuffer(offsets, np.int64)[ids.offset : ids.offset + len(ids) + 1]
-    out = np.empty(len(ids), np.uint64)
-    hash_strings(np.frombuffer(data or b"", np.uint8), bounds, out)
-    return out
-
-
-def _find_twice(hashes: NDArray[np.uint64], sources: Sequence[Source], spec: CorpusSpec) -> None:
-    """Read ids again until one comes twice; a chance meeting of two hashes is none."""
-    seen: dict[str, str] = {}
-    for pieces in chunks(sources, spec):
-        found = documents(pieces, spec)
-        for at in np.flatnonzero(np.isin(_hashes(found.ids), hashes)).tolist():
-            id, location = found.ids[at].as_py(), found.location(at)
-            if id in seen:
-                raise InputError(
-                    f"Got the id {id!r} twice: {seen[id]} and {location}; expected unique ids. Rename one, or name another column."
-                )
-            seen[id] = location
