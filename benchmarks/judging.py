@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -97,11 +98,12 @@ def processes(options: argparse.Namespace, folder: Path, runs: dict[str, Any]) -
     with writing(VectorStore(folder / "vectors").space("words"), "bench", wait=0, waiting=common.say) as writer:
         writer.commit(Source("made", "0" * 64, n, {}), encoder, encoder.encode(None), {}, time.monotonic())  # type: ignore[arg-type]
     (folder / "polyvec.yaml").write_text("store: ./vectors\n", encoding="utf-8")
+    busy: dict[str, list[float]] = {"search": [], "analogy": [], "analogy mul": []}
     analogy = ["analogy", "words", "king", "-", "man", "+", "woman"]
     contenders = {
-        "search": lambda: process(folder, "search", "words", "king"),
-        "analogy": lambda: process(folder, *analogy),
-        "analogy mul": lambda: process(folder, *analogy, "--method", "mul"),
+        "search": lambda: process(folder, busy["search"], "search", "words", "king"),
+        "analogy": lambda: process(folder, busy["analogy"], *analogy),
+        "analogy mul": lambda: process(folder, busy["analogy mul"], *analogy, "--method", "mul"),
     }
     np.savez(folder / "many.npz", words=np.array(words), matrix=matrix)
     saved = {"do": "save", "vectors": str(folder / "many.npz"), "to": str(folder / "many.kv")}
@@ -113,23 +115,28 @@ def processes(options: argparse.Namespace, folder: Path, runs: dict[str, Any]) -
 
         contenders["gensim"] = gensim
     runs["processes"] = common.interleaved(contenders, 1 if options.small else 7)
-    median = common.medians(runs["processes"])
+    runs["processor"] = busy
+    median, busiest = common.medians(runs["processes"]), common.medians(busy)
+    used = {name: f"{value:.2f} s of processor" for name, value in busiest.items()}
     size = f"{n:,} x {dim}"
     return [
-        Row(f"polyvec search, whole process, {size}", "s", median["search"]),
+        Row(f"polyvec search, whole process, {size}", "s", median["search"], quality=used["search"]),
         Row(f"polyvec analogy, whole process, {size}", "s", median["analogy"], median.get("gensim"),
-            "gensim: import, load(mmap), most_similar"),
-        Row(f"polyvec analogy --method mul, {size}", "s", median["analogy mul"]),
+            "gensim: import, load(mmap), most_similar", used["analogy"]),
+        Row(f"polyvec analogy --method mul, {size}", "s", median["analogy mul"], quality=used["analogy mul"]),
     ]  # fmt: skip
 
 
-def process(folder: Path, *args: str) -> float:
-    """Seconds of one whole process."""
+def process(folder: Path, processor: list[float], *args: str) -> float:
+    """Seconds of one whole process; those that it kept a core busy are added to `processor`."""
     environment = {**os.environ, "PYTHONPATH": str(common.REPO)}
     command = [sys.executable, "-m", "flows.cli.main", *args]
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     seconds = time.perf_counter() - started
+    now = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor.append(now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime)
     if done.returncode or len(done.stdout.splitlines()) < 6:
         raise RuntimeError(f"polyvec {' '.join(args)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
     return seconds

@@ -184,7 +184,8 @@ class Part:
 
     def _decode(self, file: Any, columns: Sequence[str]) -> pa.Table:
         with pq.ParquetFile(file, metadata=self.metadata, page_checksum_verification=True) as part:
-            found = part.read(columns=list(columns))
+            # on this thread: one of Arrow's that lets go of Python's bytes as the process ends takes it down
+            found = part.read(columns=list(columns), use_threads=False)
         found.validate(full=True)
         if found.num_rows != self.metadata.num_rows:
             raise DamagedError(

@@ -42,8 +42,6 @@ class Lookup:
                 if place >= 0:
                     found[name] = int(self._starts[part]) + place
                     left.discard(name)
-            if not left:
-                break
         return found
 
     def ids(self, rows: Sequence[int]) -> list[str]:

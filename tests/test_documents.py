@@ -12,6 +12,7 @@ from embedders.text import bags, tfidf
 from embedders.text.documents import DocumentMean
 from embedders.text.tfidf import TfIdf, strongest
 from flows.pipeline import Pipeline
+from flows.steps import trivial_features
 from tests.helpers_documents import documents_of, encoded, random_documents, word_vectors
 from tests.helpers_store import edit, run_steps, write_project
 
@@ -70,6 +71,8 @@ def test_a_piece_is_bounded_by_tokens_and_holds_a_document_at_least(monkeypatch)
     data = documents_of("a", "a b c", "a b c d e f", "", "a", "a b c d")
     assert bags.pieces(data) == [slice(0, 2), slice(2, 3), slice(3, 5), slice(5, 6)]
     assert bags.pieces(data.select([])) == []
+    monkeypatch.setattr(bags, "DOCUMENTS_AT_ONCE", 1)
+    assert bags.pieces(data) == [slice(i, i + 1) for i in range(6)]
 
 
 def test_tokens_may_be_mapped_from_a_file(tmp_path):
@@ -287,6 +290,33 @@ def test_one_hot_stands_beside_the_vectors(project):
     notes = next(json.loads(row["notes"]) for row in rows if row["metric"] == "accuracy")
     assert notes["sizes"]["vectors"] == {"dim": 3, "bytes": 360}
     assert (notes["n"], notes["sizes"]["one_hot"]["dim"]) == (28, 9)
+
+
+def test_one_hot_rows_follow_the_vectors(project):
+    """A changed document moves to the end of its space, and labels may lack some."""
+    run_steps(project)
+    letters = project.parent / "letters.txt"
+    lines = letters.read_text(encoding="utf-8").splitlines()
+    letters.write_text("\n".join(["water water river", *lines[1:]]), encoding="utf-8")
+    run_steps(project)
+    pipeline = Pipeline.load(project)
+    version = pipeline.vectors.space("lsa").version("latest")
+    assert version.ids[-1] == "letters.txt:1"
+    labels = dict.fromkeys(["letters.txt:1", "letters.txt:4", "letters.txt:5", "elsewhere"], "x")
+    found = trivial_features(pipeline, version, version.vectors, labels)["one_hot"]
+    rows = dict(zip(version.ids, found.toarray().sum(axis=1), strict=True))
+    assert rows == dict.fromkeys(version.ids, 0) | {"letters.txt:1": 2, "letters.txt:4": 5, "letters.txt:5": 4}
+
+
+def test_the_method_of_analogies_is_asked_for_in_the_file(project):
+    (project.parent / "questions.txt").write_text("king queen man woman\n", encoding="utf-8")
+    ask = "metric: analogies, path: questions.txt"
+    text = project.read_text(encoding="utf-8")
+    project.write_text(f"{text}  words: [{{name: add, {ask}}}, {{name: mul, {ask}, method: mul}}]\n", encoding="utf-8")
+    run_steps(project, only=["words"])
+    store = Pipeline.load(project).vectors
+    notes = {row["evaluation"]: row["notes"] for row in store.metrics(store.space("words").version()) if row["notes"]}
+    assert {name: json.loads(text)["method"] for name, text in notes.items()} == {"add": "add", "mul": "mul"}
 
 
 def test_documents_without_a_start_are_refused_by_line(project):

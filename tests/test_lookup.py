@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from embedders.base import Batch, Vectors
+from embedders.graph.node2vec import Node2Vec
 from evaluation.neighbours import best, nearest, similarities
 from storage.errors import DamagedError
 from storage.lookup import Lookup
 from storage.store import VectorStore
-from tests.helpers_store import encoder_of, given, matrix_of, put
+from tests.helpers_store import Given, encoder_of, given, matrix_of, put
 
 
 @pytest.fixture
@@ -90,6 +91,18 @@ def test_the_command_line_answers_across_parts(version, cli, tmp_path):
     assert "3CosMul" in cli("analogy", "s", *asked, "--method", "mul").out
     refused = cli("analogy", "s", *asked, "--method", "sum")
     assert refused.code == 2 and "method='sum'; expected one of add, mul" in refused.err
+
+
+def test_distances_are_shown_and_the_smallest_comes_first(tmp_path, cli):
+    class Far(Given):
+        similarity = "l2"
+
+    matrix = np.array([[0, 0], [3, 4], [1, 0], [0, 7]], np.float32)
+    batch = Batch(Vectors("node", ["here", "five", "one", "seven"], matrix))
+    put(VectorStore(tmp_path), Far(Node2Vec(dim=2), [batch], 2, mode={"threads": 1}))
+    (tmp_path / "polyvec.yaml").write_text("store: .\n", encoding="utf-8")
+    found = cli("search", "s", "here").table
+    assert [(one["id"], one["l2"]) for one in found] == [("one", "1.0000"), ("five", "5.0000"), ("seven", "7.0000")]
 
 
 def test_cosines_of_tiny_huge_and_zero_vectors():
