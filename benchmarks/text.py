@@ -59,7 +59,7 @@ CONTESTS = {
     "cbow": Contest("CBOW NS dim 100", Task(model="cbow", lr=0.05), {GENSIM: 3}),
     "sg-hs": Contest("skip-gram HS dim 100", Task(loss="hs"), {GENSIM: 1}),
     "cbow-hs": Contest("CBOW HS dim 100", Task(model="cbow", loss="hs", lr=0.05), {GENSIM: 3}),
-    "subwords": Contest("skip-gram NS with subwords dim 100", Task(subwords=True), {GENSIM: 1}, ("fastText",)),
+    "subwords": Contest("skip-gram NS with subwords dim 100", Task(subwords=True, lr=0.05), {GENSIM: 1}, ("fastText",)),
 }
 
 
@@ -85,7 +85,7 @@ def write_lines(data: Corpus, path: Path, min_count: int) -> Lines:
 
 def recipe_of(task: Task) -> Embedder[Corpus]:
     """Our embedder with the same hyperparameters."""
-    left_out = {"subwords", "model", "loss"} if task.subwords else {"subwords", "min_n", "max_n", "buckets"}
+    left_out = {"subwords", "loss"} if task.subwords else {"subwords", "min_n", "max_n", "buckets"}
     asked = {name: value for name, value in asdict(task).items() if name not in left_out}
     return embedder_class("fasttext" if task.subwords else "word2vec").model_validate(asked)
 
