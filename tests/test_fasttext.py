@@ -15,6 +15,8 @@ from embedders.testing_data import corpus_example
 from embedders.text.fasttext import FastText, SubwordVectors
 from embedders.text.word2vec import Word2Vec
 from evaluation.word_similarity import read_pairs, word_similarity
+from tests.flow_helpers import command_line
+from tests.helpers_store import run_steps, write_project
 
 SMALL = FastText(dim=24, sample=0, min_count=1, epochs=3, threads=1)
 WORDS = ["a", "where", "Straße", "日本語テキスト", "naïve", "e\u0301", "", "\U0001f600x", "don't", "banana"]
@@ -240,3 +242,49 @@ def test_real_text(shared_data):
     rows = {word: i for i, word in enumerate(encoder.words)}
     assert cosine(spelled[0], encoder.matrix[rows["physics"]]) > 0.6
     assert cosine(spelled[1], encoder.matrix[rows["presidential"]]) > 0.5
+
+
+PIPELINE = """
+store: ./vectors
+datasets:
+  text: {kind: corpus, path: text.txt}
+spaces:
+  parts: {dataset: text, embedder: fasttext, params: {dim: 8, epochs: 1, threads: 1, min_count: 1}}
+  words: {dataset: text, embedder: word2vec, params: {dim: 8, epochs: 1, threads: 1, min_count: 1}}
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    file = write_project(tmp_path_factory.mktemp("project"), PIPELINE)
+    run_steps(file)
+    return file.parent
+
+
+@pytest.fixture
+def cli(project, monkeypatch, capsys):
+    return command_line(project, monkeypatch, capsys)
+
+
+def test_search_for_an_unseen_word(cli):
+    answer = cli("search", "parts", "womankind", "-k", "3")
+    assert answer.code == 0 and len(answer.table) == 3
+    assert answer.table[0]["id"] == "woman" and float(answer.table[0]["cosine"]) > 0.1
+    assert "'womankind' is no id of parts @ 1; its vector was composed of subwords" in answer.err
+    known = cli("search", "parts", "woman", "-k", "3")
+    assert known.code == 0 and "composed" not in known.err
+
+
+def test_search_for_a_word_of_unknown_ngrams(cli):
+    answer = cli("search", "parts", "qzqz")
+    assert (answer.code, answer.out) == (2, "") and "shares no run of 3 to 6 characters" in answer.err
+    other = cli("search", "words", "womankind")
+    assert other.code == 2 and "is no id of words @ 1" in other.err
+
+
+def test_analogy_of_an_unseen_word(cli):
+    answer = cli("analogy", "parts", "king", "-", "man", "+", "womankind", "-k", "3")
+    assert answer.code == 0 and len(answer.table) == 3
+    assert "womankind" not in {row["id"] for row in answer.table} and "composed of subwords" in answer.err
+    other = cli("analogy", "words", "king", "-", "man", "+", "womankind")
+    assert other.code == 2 and "womankind" in other.err

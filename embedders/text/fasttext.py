@@ -78,6 +78,7 @@ class FastText(Embedder[Corpus]):
     kind: ClassVar[str] = "fasttext"
     data: ClassVar[type] = Corpus
     entity: ClassVar[str] = "word"
+    subwords: ClassVar[bool] = True  # its encoder has `vectors_of`, for words that the vocabulary lacks
 
     model: Literal["skipgram", "cbow"] = Field(
         "skipgram", description="the centre finds the words around it (skipgram), or they find the centre (cbow)"
