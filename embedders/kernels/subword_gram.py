@@ -74,31 +74,42 @@ def _against(pool, target, positives, stamp, number):
 
 
 @njit(nogil=True, cache=True, fastmath=True, boundscheck=False, error_model="numpy")
-def _learn(h, g, c, target, positives, count, rate, weight, f):
-    """One step of logistic regression: h against the rows target[:count] of c, the first of which it should find.
+def _learn(work, c, target, positives, count, rate, weight, mixed, room):
+    """Logistic regression: work[0] against the rows target[:count] of c, the first of which it should find.
 
-    Leaves in g what h should move by. weight : of a negative, beside 1 of a positive.
+    The rows are taken in groups of TARGETS, those to find dealt out evenly, and work[0] moves after each group. Leaves
+    in work[1] how far it moved. weight : of a noise word, beside 1 of the others. mixed, room : as long as `target`.
     """
-    full = (count + TARGETS - 1) // TARGETS * TARGETS
-    for k in range(count, full):
-        target[k] = target[0]
-    for first in range(0, full, TARGETS):
-        products(h, c, target, first, f)
-    for k in range(full):
-        # 1 / (1 + exp(-f)) = (1 + tanh(f / 2)) / 2 by a Pade approximant, within 2e-5 up to 8, the bound of fastText
-        x = min(max(f[k], np.float32(-8)), np.float32(8)) * np.float32(0.5)
-        y = x * x
-        top = x * (np.float32(135135) + y * (np.float32(17325) + y * (np.float32(378) + y)))
-        low = np.float32(135135) + y * (np.float32(62370) + y * (np.float32(3150) + y * np.float32(28)))
-        f[k] = -np.float32(0.5) * (np.float32(1) + top / low)
-    for k in range(positives):
-        f[k] = (np.float32(1) + f[k]) * rate
-    for k in range(positives, count):
-        f[k] *= rate * weight
-    f[count:full] = 0
-    g[:] = 0
-    for first in range(0, full, TARGETS):
-        learn(h, g, c, target, first, f)
+    h, g, before = work[0], work[1], work[2]
+    goal, step, f = room[0], room[1], room[2]
+    for d in range(len(h)):
+        before[d] = h[d]
+    groups = (count + TARGETS - 1) // TARGETS
+    place = group = 0
+    for k in range(groups * TARGETS):
+        mixed[place] = target[k] if k < count else target[0]
+        goal[place] = np.float32(1) if k < positives else np.float32(0)
+        step[place] = rate if k < positives else rate * weight if k < count else np.float32(0)
+        place += TARGETS
+        if place >= groups * TARGETS:
+            group += 1
+            place = group
+    for first in range(0, groups * TARGETS, TARGETS):
+        products(h, c, mixed, first, f)
+        for k in range(first, first + TARGETS):
+            # 1 / (1 + exp(-f)) = (1 + tanh(f / 2)) / 2 by a Pade approximant, within 2e-5 up to 8, the bound of fastText
+            x = min(max(f[k], np.float32(-8)), np.float32(8)) * np.float32(0.5)
+            y = x * x
+            top = x * (np.float32(135135) + y * (np.float32(17325) + y * (np.float32(378) + y)))
+            low = np.float32(135135) + y * (np.float32(62370) + y * (np.float32(3150) + y * np.float32(28)))
+            f[k] = (goal[k] - np.float32(0.5) * (np.float32(1) + top / low)) * step[k]
+        for d in range(len(g)):
+            g[d] = 0
+        learn(h, g, c, mixed, first, f)
+        for d in range(len(h)):
+            h[d] += g[d]
+    for d in range(len(h)):
+        g[d] = h[d] - before[d]
 
 
 @njit(nogil=True, cache=True, fastmath=True, boundscheck=False, error_model="numpy")
@@ -107,7 +118,7 @@ def _skip_gram(buffer, n, noise, other, indptr, rows, w, c, work, pool, stamp, s
     multiply, add = np.uint64(6364136223846793005), np.uint64(1442695040888963407)
     h, g = work[0], work[1]
     targets = np.zeros((2, 2 * window + len(pool) + TARGETS), np.int64)  # of this centre word, and of the next
-    f = np.zeros(targets.shape[1], np.float32)
+    mixed, room = np.zeros(targets.shape[1], np.int64), np.zeros((3, targets.shape[1]), np.float32)
     positives, counts = np.zeros(2, np.int64), np.zeros(2, np.int64)
     oldest, state = _draw(noise, other, pool, 0, len(pool), state, c)
     for i in range(-1, n):
@@ -135,7 +146,7 @@ def _skip_gram(buffer, n, noise, other, indptr, rows, w, c, work, pool, stamp, s
         add_rows(h, w, rows, first, last)
         h *= np.float32(1) / np.float32(last - first)
         weight = np.float32(negative * positives[now]) / np.float32(len(pool))
-        _learn(h, g, c, targets[now], positives[now], counts[now], rate, weight, f)
+        _learn(work, c, targets[now], positives[now], counts[now], rate, weight, mixed, room)
         add_to_rows(w, rows, first, last, g)
     return state
 
@@ -146,9 +157,9 @@ def _cbow(buffer, n, noise, other, indptr, rows, w, c, work, pool, stamp, start,
     multiply, add = np.uint64(6364136223846793005), np.uint64(1442695040888963407)
     ring = 2 * window + 1
     h, g = work[0], work[1]
-    sums, gradients = work[2 : 2 + ring], work[2 + ring :]  # of the words in reach, by position modulo `ring`
+    sums, gradients = work[3 : 3 + ring], work[3 + ring :]  # of the words in reach, by position modulo `ring`
     target, places = np.zeros(negative + 1 + TARGETS, np.int64), np.zeros(ring, np.int64)
-    f = np.zeros(len(target), np.float32)
+    mixed, room = np.zeros(len(target), np.int64), np.zeros((3, len(target)), np.float32)
     gradients[:] = 0
     for i in range(-window, n + window + 1):
         if 0 <= i - window - 1 < n:  # leaves: its place is taken by the one that enters
@@ -181,7 +192,7 @@ def _cbow(buffer, n, noise, other, indptr, rows, w, c, work, pool, stamp, start,
         h[:] = 0
         add_rows(h, sums, places, 0, m)
         h *= np.float32(1) / np.float32(parts)
-        _learn(h, g, c, target, 1, count, rate, np.float32(1), f)
+        _learn(work, c, target, 1, count, rate, np.float32(1), mixed, room)
         add_to_rows(gradients, places, 0, m, g)
     return state
 
@@ -309,7 +320,7 @@ class SubwordGram:
         base = self._segments
         self._segments += len(starts)
         table = self.subwords
-        spaces = [_aligned(4 * self.window + 4, self._rows.shape[1]) for _ in range(self.threads)]
+        spaces = [_aligned(4 * self.window + 5, self._rows.shape[1]) for _ in range(self.threads)]
 
         def work(slot: int, number: int) -> None:
             begin = int(starts[number])

@@ -117,7 +117,9 @@ class TorchSkipGram:
 
     def _block(self, tokens: Any, ends: Any, spent: Any) -> None:
         """Train on a block of tokens; `ends` are the places where documents end."""
-        torch, random, device = import_torch(), self._random, self.device
+        import torch
+
+        random, device = self._random, self.device
         n = len(self._keep)
         place = torch.nonzero((tokens >= 0) & (tokens < n))[:, 0]
         chance = torch.rand(len(place), generator=random, device=device)
@@ -164,12 +166,25 @@ class TorchSkipGram:
         for_rows, for_context = error @ t, error.transpose(1, 2) @ x
         if self.cbow:
             for_rows = for_rows * inside[:, :, None]
+        bend = rate / 4 * weight  # a bound of how fast an error falls by its own step: sigmoid' <= 1 / 4
+        bend_rows = (bend @ (t * t).sum(dim=2)[:, :, None])[:, :, 0].expand(inside.shape)
+        bend_context = (bend.transpose(1, 2) @ (x * x).sum(dim=2)[:, :, None])[:, :, 0]
         met = inside.reshape(-1).nonzero()[:, 0]
-        self._add(self._rows, contexts.reshape(-1)[met], for_rows.reshape(-1, self.dim)[met], self._moves)
-        self._add(self._context, targets.reshape(-1), for_context.reshape(-1, self.dim), None)
+        self._add(
+            self._rows,
+            contexts.reshape(-1)[met],
+            for_rows.reshape(-1, self.dim)[met],
+            bend_rows.reshape(-1)[met],
+            self._moves,
+        )
+        self._add(self._context, targets.reshape(-1), for_context.reshape(-1, self.dim), bend_context.reshape(-1), None)
 
-    def _add(self, matrix: Any, rows: Any, gradients: Any, moves: Any) -> None:
-        """matrix[rows] += gradients, the repeats of a row summed in their order."""
+    def _add(self, matrix: Any, rows: Any, gradients: Any, bend: Any, moves: Any) -> None:
+        """matrix[rows] += gradients, the repeats of a row summed in their order.
+
+        One after another they would shrink as the row moves; together they may overshoot. So a row goes no farther than
+        the bound of its curvature allows: the sum is divided by that of `bend` where it is above 1.
+        """
         import torch
 
         if not len(rows):
@@ -177,6 +192,7 @@ class TorchSkipGram:
         ordered, order = torch.sort(rows, stable=True)
         distinct, counts = torch.unique_consecutive(ordered, return_counts=True)
         sums = torch.segment_reduce(gradients[order], "sum", lengths=counts, axis=0)
+        sums /= torch.segment_reduce(bend[order], "sum", lengths=counts, axis=0).clamp(min=1)[:, None]
         if moves is not None:
             sums *= moves[distinct][:, None]
         matrix[distinct] += sums
