@@ -128,13 +128,13 @@ def check_method(method: str) -> Method:
     return cast(Method, method)
 
 
-def combined(cosines: Matrix, rows: Sequence[int], signs: Sequence[int], method: Method = "add") -> Matrix:
+def combined(cosines: Matrix, among: Matrix, signs: Sequence[int], method: Method = "add") -> Matrix:
     """How well each word answers what is asked by adding and taking away words: king - man + woman.
 
     Parameters
     ----------
     cosines : (t, n) float32, of each of the t words asked with to all words.
-    rows : the t words asked with among the n.
+    among : (t, t), of the words asked with to each other.
     signs : 1 or -1 for each of them.
     method : "add", the cosine to the sum of the words, each of length 1; or "mul" (see `analogies`), the product of the
         moved cosines of what is added over that of what is taken away.
@@ -152,7 +152,7 @@ def combined(cosines: Matrix, rows: Sequence[int], signs: Sequence[int], method:
         moved = (1 + cosines) / 2
         product: Matrix = moved[sign > 0].prod(axis=0) / (moved[sign < 0] + np.float32(0.001)).prod(axis=0)
         return product
-    square = float(sign @ cosines[:, list(rows)].astype(np.float64) @ sign)
+    square = float(sign @ among.astype(np.float64) @ sign)
     if square < 1e-6:
         raise InputError("Got words that cancel out; expected a sum that points somewhere. Ask with other words.")
     added: Matrix = (sign @ cosines) / np.float32(np.sqrt(square))

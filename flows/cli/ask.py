@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.common import DEFAULT_FILE, File, Json, load_store, print_json, print_table
+from flows.cli.common import DEFAULT_FILE, File, Json, err, load_store, print_json, print_table
 from flows.cli.look import Reference
 
 if TYPE_CHECKING:
@@ -26,15 +26,15 @@ def search(
     file: File = DEFAULT_FILE,
     as_json: Json = False,
 ) -> None:
-    """Find the rows nearest to one row."""
+    """Find the rows nearest to one row, or to a word that is composed of subwords."""
     from evaluation.neighbours import best
     from storage.lookup import Lookup
 
     lookup = Lookup(load_store(file).find(reference))
-    [row] = _rows(lookup, [query])
+    rows, vectors = _vectors(lookup, [query])
     similarity = lookup.version.manifest.similarity
-    [scores] = _similarities(lookup, lookup.vectors([row]), similarity)
-    found = best(scores, k, exclude=[row])
+    [scores] = _similarities(lookup, vectors, similarity)
+    found = best(scores, k, exclude=rows)
     sign = -1 if similarity == "l2" else 1
     _print_found(lookup, [(place, sign * score) for place, score in found], similarity, as_json)
 
@@ -50,7 +50,7 @@ def analogy(
     """Solve an analogy by adding and taking away vectors: polyvec analogy words king - man + woman."""
     from embedders.errors import InputError
     from evaluation.analogies import check_method, combined
-    from evaluation.neighbours import best
+    from evaluation.neighbours import best, similarities
     from storage.lookup import Lookup
 
     how = check_method(method)
@@ -68,34 +68,55 @@ def analogy(
             f"Got {' '.join(words)!r}; expected words with + and - between them, as in: king - man + woman"
         )
     lookup = Lookup(load_store(file).find(reference))
-    rows = _rows(lookup, asked, fold=True)
-    scores = combined(_similarities(lookup, lookup.vectors(rows), "cosine"), rows, signs, how)
+    rows, vectors = _vectors(lookup, asked, fold=True)
+    among = similarities(vectors, vectors, "cosine")
+    scores = combined(_similarities(lookup, vectors, "cosine"), among, signs, how)
     _print_found(lookup, best(scores, k, exclude=rows), "cosine" if how == "add" else "3CosMul", as_json)
 
 
-def _rows(lookup: Lookup, asked: Sequence[str], *, fold: bool = False) -> list[int]:
-    """The rows of some ids. fold : where there is none as given, in lower case.
+def _vectors(lookup: Lookup, asked: Sequence[str], *, fold: bool = False) -> tuple[list[int], Matrix]:
+    """Rows that some ids have, and a vector of each id (t, dim): its row's, else one that the encoder composes.
+
+    fold : where there is no such id, look for it in lower case.
 
     Raises
     ------
-    InputError : the version has not all of them; close ones are named.
+    InputError : there is no vector for one of them; close ids are named.
     """
-    from embedders.errors import InputError
+    import numpy as np
 
     found = lookup.rows(asked)
     if fold and (left := [name for name in asked if name not in found]):
         lower = lookup.rows({name.lower() for name in left})
         found |= {name: lower[name.lower()] for name in left if name.lower() in lower}
-    for name in asked:
-        if name not in found:
-            known = [other for other in lookup.first_ids(HINTED) if abs(len(other) - len(name)) <= 2]
-            close = difflib.get_close_matches(name, known, 5)
-            hint = f" Close ones: {', '.join(close)}." if close else ""
-            version = lookup.version
-            raise InputError(
-                f"Got {name!r}, which is no id of {version.manifest.space} @ {version.number}; expected one of its {len(version):,} ids.{hint}"
-            )
-    return [found[name] for name in asked]
+    rows = list(found.values())
+    unseen = [name for name in dict.fromkeys(asked) if name not in found]
+    place = {name: i for i, name in enumerate([*found, *unseen])}
+    matrix = np.concatenate([lookup.vectors(rows), _composed(lookup, unseen)]) if unseen else lookup.vectors(rows)
+    return rows, matrix[[place[name] for name in asked]]
+
+
+def _composed(lookup: Lookup, words: Sequence[str]) -> Matrix:
+    """(words, dim) vectors of words that are no ids, and a line that says so."""
+    from embedders.errors import InputError
+    from embedders.registry import embedder_class, known
+
+    version = lookup.version
+    kind = version.manifest.recipe.kind
+    if kind not in known() or not getattr(embedder_class(kind), "subwords", False):
+        word = words[0]
+        alike = [other for other in lookup.first_ids(HINTED) if abs(len(other) - len(word)) <= 2]
+        close = difflib.get_close_matches(word, alike, 5)
+        hint = f" Close ones: {', '.join(close)}." if close else ""
+        raise InputError(
+            f"Got {word!r}, which is no id of {version.manifest.space} @ {version.number}; expected one of its {len(version):,} ids.{hint}"
+        )
+    encoder: Any = version.encoder()
+    vectors: Matrix = encoder.vectors_of(words)
+    for word in words:
+        text = f"{word!r} is no id of {version.manifest.space} @ {version.number}; its vector was composed of subwords."
+        err.print(text, markup=False, soft_wrap=True)
+    return vectors
 
 
 def _similarities(lookup: Lookup, queries: Matrix, similarity: Similarity) -> Matrix:
