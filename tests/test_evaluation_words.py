@@ -261,7 +261,7 @@ def solve(vectors, positive, negative, k=1, method="add"):
     asked = [vectors.ids.index(word) for word in (*positive, *negative)]
     cosines = similarities(vectors.matrix, vectors.matrix[asked], "cosine")
     signs = [1] * len(positive) + [-1] * len(negative)
-    found = best(combined(cosines, asked, signs, method), k, exclude=asked)
+    found = best(combined(cosines, cosines[:, asked], signs, method), k, exclude=asked)
     return [(vectors.ids[row], score) for row, score in found]
 
 
