@@ -14,7 +14,7 @@ from embedders.base import Embedder, Encoder, Matrix, Progress, Threads, silent
 from embedders.data import Corpus
 from embedders.errors import InputError
 from embedders.start import start_rows
-from embedders.text.vectors import WordVectors
+from embedders.text.vectors import WordVectors, frequent
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,13 +115,7 @@ class FastText(Embedder[Corpus]):
         from embedders.kernels.subwords import Subwords
         from embedders.kernels.threads import cores
 
-        known = int(np.searchsorted(-data.counts, -self.min_count, side="right"))
-        if not known:
-            raise InputError(
-                f"Got a corpus of {len(data):,} distinct words, none of which occurs min_count={self.min_count} times "
-                f"(the most frequent: {int(data.counts.max(initial=0))}). Lower min_count, or give more text."
-            )
-        words = data.words[:known]
+        words = frequent(data, self.min_count)
         table = Subwords.of(words, self.min_n, self.max_n, self.buckets)
         threads = self.threads or cores()
         rows = ngrams = context = None
@@ -134,7 +128,7 @@ class FastText(Embedder[Corpus]):
             else:
                 ngrams = table.means(rows)
         model = SubwordGram(
-            data.counts[:known], table, self.dim, self.window, self.negative, self.lr,
+            data.counts[: len(words)], table, self.dim, self.window, self.negative, self.lr,
             total=len(data.tokens) * self.epochs, threads=threads, seed=self.seed, sample=self.sample,
             cbow=self.model == "cbow", start=rows, start_ngrams=ngrams, start_context=context,
         )  # fmt: skip
@@ -142,7 +136,7 @@ class FastText(Embedder[Corpus]):
             model.train(data.tokens, data.offsets, progress=progress)
         mode = {
             "threads": threads, "precision": "fp32", "reproducible": "bytes" if threads == 1 else "no",
-            "tokens": len(data.tokens), "vocabulary": known, "buckets": len(table.buckets),
+            "tokens": len(data.tokens), "vocabulary": len(words), "buckets": len(table.buckets),
         }  # fmt: skip
         order = np.argsort(table.buckets)
         return SubwordVectors(

@@ -14,17 +14,7 @@ from embedders.base import EXECUTION, Embedder, Encoder, Progress, Threads, sile
 from embedders.data import Corpus
 from embedders.errors import InputError
 from embedders.start import start_rows
-from embedders.text.vectors import WordVectors
-
-
-class GloveVectors(WordVectors):
-    """Word vectors; says which words were too rare and which too many."""
-
-    recipe: Glove
-
-    def excluded(self, data: Corpus) -> Mapping[str, int]:
-        rare = int((data.counts < self.recipe.min_count).sum())
-        return {"below_min_count": rare, "beyond_max_vocab": len(data) - len(self.words) - rare}
+from embedders.text.vectors import WordVectors, frequent
 
 
 class Glove(Embedder[Corpus]):
@@ -79,14 +69,8 @@ class Glove(Embedder[Corpus]):
         from embedders.kernels.threads import cores
         from embedders.spill import Spill
 
-        known = int(np.searchsorted(-data.counts, -self.min_count, side="right"))
-        if not known:
-            raise InputError(
-                f"Got a corpus of {len(data):,} distinct words, none of which occurs min_count={self.min_count} times "
-                f"(the most frequent: {int(data.counts.max(initial=0))}). Lower min_count, or give more text."
-            )
-        known = min(known, self.max_vocab or known)
-        words, counts = data.words[:known], data.counts[:known]
+        words = frequent(data, self.min_count, self.max_vocab)
+        known, counts = len(words), data.counts[: len(words)]
         before = None if start is None else start_rows(start, data, words, self.dim)
         threads, memory = self.threads or cores(), self.memory << 20
         folder = None if self.scratch is None else Path(self.scratch)
@@ -107,7 +91,7 @@ class Glove(Embedder[Corpus]):
             "threads": threads, "precision": "fp32", "reproducible": "bytes",
             "tokens": len(data.tokens), "vocabulary": known, "pairs": pairs.count, "loss": loss,
         }  # fmt: skip
-        return GloveVectors(self, words, model.matrix, mode=mode)
+        return WordVectors(self, words, model.matrix, mode=mode)
 
     @classmethod
     def restore(
@@ -117,4 +101,4 @@ class Glove(Embedder[Corpus]):
         texts: Mapping[str, Sequence[str]],
         mode: Mapping[str, Any],
     ) -> WordVectors:
-        return GloveVectors(recipe, texts["words"], arrays["matrix"], mode=mode)
+        return WordVectors(recipe, texts["words"], arrays["matrix"], mode=mode)

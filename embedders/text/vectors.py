@@ -6,10 +6,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from embedders.base import Batch, Encoder, Matrix, Progress, Vectors, batches, silent
 from embedders.data import Corpus
+from embedders.errors import InputError
+
+
+def frequent(data: Corpus, min_count: int, most: int | None = None) -> Sequence[str]:
+    """The words of a corpus that occur `min_count` times, at most so many, most frequent first.
+
+    Raises
+    ------
+    InputError : there is none.
+    """
+    known = int(np.searchsorted(-data.counts, -min_count, side="right"))
+    if not known:
+        raise InputError(
+            f"Got a corpus of {len(data):,} distinct words, none of which occurs min_count={min_count} times "
+            f"(the most frequent: {int(data.counts.max(initial=0))}). Lower min_count, or give more text."
+        )
+    return data.words[: min(known, most or known)]
 
 
 @dataclass(frozen=True, eq=False)

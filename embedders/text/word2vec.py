@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from embedders.base import Embedder, Encoder, Matrix, Progress, Threads, silent
+from embedders.base import EXECUTION, Embedder, Encoder, Matrix, Progress, Threads, silent
 from embedders.data import Corpus
 from embedders.errors import InputError
 from embedders.start import LONGEST, start_rows
-from embedders.text.vectors import WordVectors
+from embedders.text.vectors import WordVectors, frequent
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +65,11 @@ class Word2Vec(Embedder[Corpus]):
     max_vocab: int | None = Field(None, ge=1, description="most words; the rarest are left out")
     freeze: bool = Field(False, description="words that the start knows keep their vectors; only the others learn")
     threads: Threads = 0
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto",
+        json_schema_extra=EXECUTION,
+        description="auto: a CUDA device where torch can use one and loss is ns, else the processor",
+    )
 
     def fit(self, data: Corpus, *, start: Encoder[Corpus] | None = None, progress: Progress = silent) -> Word2Vectors:
         """Train on `data`; words that `start` knows begin at its vectors, and stay there with `freeze`.
@@ -75,40 +83,47 @@ class Word2Vec(Embedder[Corpus]):
         ------
         InputError : no word occurs `min_count` times; `start` has another dimension; `freeze` without a start.
         """
-        from embedders.kernels.skipgram import SkipGram
         from embedders.kernels.threads import cores
 
         if self.freeze and start is None:
             raise InputError(
                 "Got freeze: true and no start; expected vectors to keep. Give a start, or leave freeze out."
             )
-        known = int(np.searchsorted(-data.counts, -self.min_count, side="right"))
-        if not known:
-            raise InputError(
-                f"Got a corpus of {len(data):,} distinct words, none of which occurs min_count={self.min_count} times "
-                f"(the most frequent: {int(data.counts.max(initial=0))}). Lower min_count, or give more text."
-            )
-        words = data.words[: min(known, self.max_vocab or known)]
+        words = frequent(data, self.min_count, self.max_vocab)
         threads, total = self.threads or cores(), len(data.tokens) * self.epochs
         lr = self.lr or rate(total)
         longest = None if self.freeze else LONGEST
         rows = None if start is None else start_rows(start, data, words, self.dim, longest=longest)
-        model = SkipGram(
+        device = self._device()
+        kernel = _on_cuda() if device == "cuda" else _on_cpu(hs=self.loss == "hs")
+        model = kernel(
             data.counts[: len(words)], self.dim, self.window, self.negative, lr,
             total=total, threads=threads, seed=self.seed, sample=self.sample,
             start=rows, start_context=_answering(self, start, words),
             frozen=~np.isnan(rows[:, 0]) if self.freeze and rows is not None else None,
-            cbow=self.model == "cbow", hs=self.loss == "hs",
+            cbow=self.model == "cbow",
         )  # fmt: skip
         for _ in range(self.epochs):
             model.train(data.tokens, data.offsets, progress=progress)
         mode = {
-            "threads": threads, "precision": "fp32", "reproducible": "bytes" if threads == 1 else "no",
+            "device": device, "threads": threads, "precision": "fp32", "reproducible": "bytes" if threads == 1 or device == "cuda" else "no",
             "tokens": len(data.tokens), "vocabulary": len(words), "lr": lr,
             "loss": [round(value, 5) if np.isfinite(value) else None for value in model.loss],
         }  # fmt: skip
         context = model.context if self.loss == "ns" else np.zeros((0, self.dim), np.float32)
         return Word2Vectors(self, words, model.matrix, context, mode=mode)
+
+    def _device(self) -> str:
+        """Where to train. The driver is looked for first, because importing torch takes a second."""
+        if self.device == "cuda" and self.loss == "hs":
+            raise InputError("Got device: cuda with loss: hs; expected loss: ns there. Use device: auto or cpu.")
+        if self.device != "auto":
+            return self.device
+        if self.loss == "hs" or not Path("/dev/nvidiactl").exists() or find_spec("torch") is None:
+            return "cpu"
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
 
     @classmethod
     def restore(
@@ -119,6 +134,18 @@ class Word2Vec(Embedder[Corpus]):
         mode: Mapping[str, Any],
     ) -> Word2Vectors:
         return Word2Vectors(recipe, texts["words"], arrays["matrix"], arrays["context"], mode=mode)
+
+
+def _on_cpu(*, hs: bool) -> Callable[..., Any]:
+    from embedders.kernels.skipgram import SkipGram
+
+    return partial(SkipGram, hs=hs)
+
+
+def _on_cuda() -> Callable[..., Any]:
+    from embedders.text.torch_skipgram import TorchSkipGram
+
+    return partial(TorchSkipGram, device="cuda")
 
 
 def _answering(recipe: Word2Vec, start: Encoder[Corpus] | None, words: Sequence[str]) -> Matrix | None:
