@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from embedders.errors import InputError
-from evaluation.reading import read_text
+from evaluation.reading import lines, read_text
+
+Labelled = tuple[str, str, int]  # id, label, and the line or row
 
 
 def read_labels(path: str | Path, id: str, label: str) -> dict[str, str]:
-    """Read the label of each id from a table with a header; quoted fields as in CSV.
+    """Read the label of each id from a table with a header, JSON lines, or Parquet.
 
     Parameters
     ----------
-    path : a UTF-8 file; `.csv` is separated by commas, any other by tabs.
+    path : `.csv` is separated by commas, `.jsonl` holds an object a line (both also `.gz`), `.parquet` is Parquet; any
+        other is separated by tabs. Text is UTF-8; quoted fields as in CSV.
     id, label : the names of the columns.
 
     Returns
@@ -28,44 +33,89 @@ def read_labels(path: str | Path, id: str, label: str) -> dict[str, str]:
         missing or not UTF-8.
     """
     name = str(path)
-    delimiter = "," if name.lower().removesuffix(".gz").endswith(".csv") else "\t"
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
+    plain = name.lower().removesuffix(".gz")
+    read = _parquet if plain.endswith(".parquet") else _json_lines if plain.endswith(".jsonl") else _table
     labels: dict[str, str] = {}
     seen: dict[str, int] = {}
+    for key, value, line in read(name, id, label):
+        if not value.strip():
+            continue
+        if not key:
+            raise InputError(f"Got an empty id in column {id!r} on line {line} of {name!r}; expected an id.")
+        if labels.setdefault(key, value) != value:
+            raise InputError(
+                f"Got two labels for the id {key!r} in {name!r}: {labels[key]!r} on line {seen[key]} and "
+                f"{value!r} on line {line}; expected one. Drop one of the rows."
+            )
+        seen.setdefault(key, line)
+    if not labels:
+        raise InputError(f"Got no labels in column {label!r} of {name!r}; expected at least one row with a label.")
+    return labels
+
+
+def _table(name: str, id: str, label: str) -> Iterator[Labelled]:
+    delimiter = "," if name.lower().removesuffix(".gz").endswith(".csv") else "\t"
+    reader = csv.reader(io.StringIO(read_text(name), newline=""), delimiter=delimiter, strict=True)
     try:
         header = next(reader, [])
         at_id, at_label = _column(name, header, id), _column(name, header, label)
         for row in reader:
             if not row:
                 continue
-            line = reader.line_num
             if len(row) != len(header):
                 raise InputError(
-                    f"Got {len(row)} fields on line {line} of {name!r}; expected {len(header)} as in the header. "
+                    f"Got {len(row)} fields on line {reader.line_num} of {name!r}; expected {len(header)} as in the header. "
                     "Quote fields that hold a separator."
                 )
-            key, value = row[at_id], row[at_label]
-            if not value.strip():
-                continue
-            if not key:
-                raise InputError(f"Got an empty id in column {id!r} on line {line} of {name!r}; expected an id.")
-            if labels.setdefault(key, value) != value:
-                raise InputError(
-                    f"Got two labels for the id {key!r} in {name!r}: {labels[key]!r} on line {seen[key]} and "
-                    f"{value!r} on line {line}; expected one. Drop one of the rows."
-                )
-            seen.setdefault(key, line)
+            yield row[at_id], row[at_label], reader.line_num
     except csv.Error as error:
         raise InputError(
             f"Got a malformed row near line {reader.line_num} of {name!r} ({error}); expected fields separated by "
             f'{"commas" if delimiter == "," else "tabs"}, quoted with " where needed.'
         ) from error
-    if not labels:
-        raise InputError(f"Got no labels in column {label!r} of {name!r}; expected at least one row with a label.")
-    return labels
 
 
-def _column(path: str, header: list[str], name: str) -> int:
+def _json_lines(name: str, id: str, label: str) -> Iterator[Labelled]:
+    known: dict[str, None] = {}
+    for number, line in enumerate(lines(name), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise InputError(
+                f"Got line {number} of {name!r}, which is no JSON ({error}); expected an object."
+            ) from error
+        if not isinstance(row, dict):
+            raise InputError(f"Got {line.strip()[:80]!r} on line {number} of {name!r}; expected an object.")
+        known |= dict.fromkeys(row)
+        yield _text(row.get(id)), _text(row.get(label)), number
+    for column in (id, label):
+        _column(name, list(known), column)
+
+
+def _parquet(name: str, id: str, label: str) -> Iterator[Labelled]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        names = pq.read_schema(name).names
+        for column in (id, label):
+            _column(name, names, column)
+        found = pq.read_table(name, columns=list(dict.fromkeys([id, label])))
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(
+            f"Got {name!r}, which cannot be read ({str(error).splitlines()[0]}); expected a Parquet file. Check the path."
+        ) from error
+    for row, (key, value) in enumerate(zip(found[id].to_pylist(), found[label].to_pylist(), strict=True), start=1):
+        yield _text(key), _text(value), row
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+def _column(path: str, header: Sequence[str], name: str) -> int:
     if header.count(name) != 1:
         problem = "occurs more than once" if name in header else "does not exist"
         raise InputError(

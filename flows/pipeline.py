@@ -92,7 +92,7 @@ class Labelled(Frozen):
     """An evaluation that reads labels of ids."""
 
     name: str
-    path: str = Field(description="a .tsv or .csv file with a header")
+    path: str = Field(description="a .tsv or .csv file with a header, .jsonl or .parquet")
     id: str = Field("id", description="the column of ids")
     label: str = Field("label", description="the column of labels")
 

@@ -1,7 +1,10 @@
 import gzip
+import json
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from embedders.errors import InputError
@@ -73,4 +76,48 @@ def test_gzip(tmp_path):
     assert read_labels(path, "id", "label") == {"a": "x"}
     path.write_bytes(path.read_bytes()[:-6])
     with pytest.raises(InputError, match="cannot be read"):
+        read_labels(path, "id", "label")
+
+
+ROWS = [
+    {"id": "a:1", "label": "red"},
+    {"id": 7, "label": "blue"},
+    {"id": "c", "label": None},
+    {"id": "a:1", "label": "red"},
+]
+
+
+def write_json(path, rows=ROWS):
+    text = "\n".join(map(json.dumps, rows)) + "\n\n"
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    return path
+
+
+@pytest.mark.parametrize("name", ["l.jsonl", "L.JSONL.gz"])
+def test_labels_in_json_lines(name, tmp_path):
+    assert read_labels(write_json(tmp_path / name), "id", "label") == {"a:1": "red", "7": "blue"}
+
+
+def test_labels_in_parquet(tmp_path):
+    table = pa.table({"label": ["red", None, "blue"], "id": ["a:1", "b", "c"], "more": [1, 2, 3]})
+    pq.write_table(table, tmp_path / "l.parquet")
+    assert read_labels(tmp_path / "l.parquet", "id", "label") == {"a:1": "red", "c": "blue"}
+    with pytest.raises(InputError, match=r"'colour', which does not exist.*label, id, more"):
+        read_labels(tmp_path / "l.parquet", "id", "colour")
+    (tmp_path / "l.parquet").write_bytes(b"PAR1")
+    for path in ("l.parquet", "none.parquet"):
+        with pytest.raises(InputError, match="expected a Parquet file"):
+            read_labels(tmp_path / path, "id", "label")
+
+
+def test_bad_json_lines_of_labels(tmp_path):
+    path = write_json(tmp_path / "l.jsonl")
+    with pytest.raises(InputError, match=r"'colour', which does not exist.*id, label"):
+        read_labels(path, "id", "colour")
+    for line, message in [("{", "line 2 .* no JSON"), ("[1]", "'\\[1\\]' on line 2")]:
+        path.write_text('{"id": "a", "label": "x"}\n' + line)
+        with pytest.raises(InputError, match=message):
+            read_labels(path, "id", "label")
+    write_json(path, [{"id": "a", "label": "x"}, {"id": "a", "label": "y"}])
+    with pytest.raises(InputError, match="'x' on line 1 and 'y' on line 2"):
         read_labels(path, "id", "label")

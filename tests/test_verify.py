@@ -169,7 +169,8 @@ def file(tmp_path):
 def data_of(file):
     pipeline = Pipeline.load(file)
     dataset = pipeline.dataset("s")
-    return dataset.read(dataset.scan(pipeline.base, DigestCache(file.parent / "none")))
+    cache = file.parent / "none"
+    return dataset.read(dataset.scan(pipeline.base, DigestCache(cache)), dataset.gives[0], cache=cache)
 
 
 def test_a_sample_is_the_same(file):
