@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks import common
 from benchmarks.common import Row
 
-NAMES = ("words", "walks", "images", "store", "versions", "orchestration", "incremental")
+NAMES = ("words", "glove", "walks", "images", "store", "versions", "orchestration", "incremental")
 
 
 def found(folder: Path) -> list[dict[str, Any]]:
