@@ -21,8 +21,7 @@ import numpy as np
 
 from benchmarks import common
 from benchmarks.common import Result, Row
-from benchmarks.words import beside, corpus, scores, write_lines
-from embedders.base import Vectors
+from benchmarks.text import beside, corpus, scores, write_lines
 from embedders.data import Corpus
 from embedders.kernels.adagrad import AdaGrad
 from embedders.kernels.cooccurrence import Cooccurrence
@@ -49,7 +48,8 @@ def ours(data: Corpus, recipe: Glove, seed: int) -> dict[str, Any]:
         loss = [model.train(pairs) for _ in range(recipe.epochs)]
         training = time.perf_counter() - started
     found = {"seed": seed, "counting": counting, "training": training, "pairs": pairs.count, "loss": loss}
-    return found | scores(Vectors("word", data.words[:known], model.matrix))
+    words = data.words[:known]
+    return found | scores(words, model.matrix, words)
 
 
 def theirs(tools: Path, data: Corpus, recipe: Glove, folder: Path, seed: int) -> dict[str, Any]:
@@ -79,11 +79,10 @@ def theirs(tools: Path, data: Corpus, recipe: Glove, folder: Path, seed: int) ->
     both = np.fromfile(files["vectors"].with_suffix(".bin")).reshape(2, -1, recipe.dim + 1)[
         :, : len(words), : recipe.dim
     ]
-    place = {word: row for row, word in enumerate(words)}
-    matrix = np.ascontiguousarray(both.sum(axis=0)[[place[word] for word in known]], np.float32)
+    matrix = both.sum(axis=0).astype(np.float32)
     pairs = files["pairs.bin"].stat().st_size // 16
     found = {"seed": seed, **seconds, "training": training, "pairs": pairs, "loss": loss}
-    return found | scores(Vectors("word", known, matrix))
+    return found | scores(words, matrix, known)
 
 
 def trained(tool: Path, recipe: Glove, files: dict[str, Path], seed: int) -> tuple[float, list[float]]:
@@ -118,8 +117,8 @@ def measure(options: argparse.Namespace) -> Result:
         print(f"  peer skipped: no {', '.join(TOOLS)} in {common.shown(options.glove)}; see benchmarks/README.md, or name a folder with --glove")  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="polyvec-glove-") as name:
         folder = Path(name)
-        data = corpus(options.small, folder)
-        write_lines(data, folder / "corpus.txt")
+        data = corpus(options, folder)
+        write_lines(data, folder / "corpus.txt", recipe.min_count)
         common.say(f"{len(data.tokens):,} tokens; {recipe!r}")
         warm_up(data, recipe)
         mine: list[dict[str, Any]] = []
@@ -183,8 +182,9 @@ def rows(mine: Sequence[dict[str, Any]], peers: Sequence[dict[str, Any]], tokens
 def main() -> None:
     parser = common.arguments(__doc__)
     parser.add_argument(
-        "--glove", type=Path, default=common.REPO / ".venv-peers/GloVe/build", help="folder of the C tools"
+        "--glove", type=Path, default=common.REPO / ".venv-peers/c/GloVe/build", help="folder of the C tools"
     )
+    parser.add_argument("--corpus", type=Path, help="another text file, a document a line; .gz is read too")
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--dim", type=int, default=100)
     parser.add_argument("--threads", type=int, default=2)
