@@ -293,6 +293,21 @@ def test_one_sided_counts_give_other_vectors():
     assert np.isfinite(encoder.matrix).all() and encoder.mode["loss"][-1] < 0.7 * encoder.mode["loss"][0]
 
 
+def test_one_sided_training_visits_blocks_on_both_sides_of_the_diagonal():
+    """The squares of a bias grow just where its word has pairs."""
+    data, n = random_corpus(8), 90
+    pairs = arrange(counted(data, n, 5, symmetric=False), data.counts, 100, 0.75, store(1 << 30))
+    model = AdaGrad(n, 4, 0.05, False, 2, 0)
+    matrix = expected(data, n, 5, False) > 0
+    for part, segments in enumerate(pairs.segments):
+        for segment in segments:  # pairs of all rows but three weigh nothing
+            segment.pairs.array["weight"][pairs.bounds[part] + segment.pairs.array["row"] >= 3] = 0
+    model.train(pairs)
+    squares = model._table.reshape(n, 4, -1)
+    touched = squares[:, 3, 5] > 0.05**2 * 1.000001
+    assert np.array_equal(touched, matrix[:3].any(axis=0)) and touched[80:].any()
+
+
 def test_words_of_one_topic_are_near():
     data = corpus(topics("x", "y", documents=1000))
     encoder = Glove(dim=16, min_count=1, lr=0.5, threads=2).fit(data)
