@@ -33,7 +33,7 @@ datasets:
   links: {{kind: graph, edges: links.tsv}}
 spaces:
   rows: {{dataset: files, embedder: hashed, params: {{batch_size: 8}}}}
-  nodes: {{dataset: links, embedder: node2vec, params: {{{PARAMS["node2vec"]}}}}}
+  nodes: {{dataset: links, embedder: node2vec, warm_start: false, params: {{{PARAMS["node2vec"]}}}}}
 evaluate:
   nodes: [{{name: side, metric: neighbours, path: labels.tsv, k: 3}}]
 """

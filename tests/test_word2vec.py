@@ -226,7 +226,7 @@ def test_mode_says_how_it_was_made():
     mode = dict(SMALL.fit(data).mode)
     loss = mode.pop("loss")
     assert mode == {
-        "threads": 1, "precision": "fp32", "reproducible": "bytes",
+        "device": "cpu", "threads": 1, "precision": "fp32", "reproducible": "bytes",
         "tokens": len(data.tokens), "vocabulary": len(data), "lr": 0.025,
     }  # fmt: skip
     assert len(loss) == SMALL.epochs and 6 * np.log(2) > loss[0] > loss[-1] > 0  # six products that are zero at first

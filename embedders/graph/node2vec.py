@@ -53,6 +53,7 @@ class Node2Vec(Embedder[Graph]):
     kind: ClassVar[str] = "node2vec"
     data: ClassVar[type] = Graph
     entity: ClassVar[str] = "node"
+    version: ClassVar[int] = 2
     warm_start: ClassVar[bool] = True
 
     dim: int = Field(128, ge=1, le=4096, description="numbers in a vector")
