@@ -10,6 +10,7 @@ from embedders.base import Vectors
 from embedders.data import Corpus
 from embedders.errors import InputError
 from embedders.kernels.rows import TARGETS, add_rows, add_to_rows, learn, products
+from embedders.kernels.subword_gram import SubwordGram
 from embedders.kernels.subwords import Subwords, ngram_buckets
 from embedders.testing_data import corpus_example
 from embedders.text.fasttext import FastText, SubwordVectors
@@ -190,6 +191,25 @@ def test_topics_are_told_apart_without_ngrams_in_common(model):
     likeness = unit @ unit.T
     np.fill_diagonal(likeness, -1)
     assert (order[likeness.argmax(axis=1)] // 10 == order // 10).all()
+
+
+@pytest.mark.parametrize("cbow", [False, True])
+def test_the_first_step_is_the_gradient(cbow):
+    """From rows of zeros every product is 0 and every probability 1/2; at a small rate each word moves by its own sum."""
+    n, dim, negative, lr = 31, 20, 3, 1e-4
+    words, noise = [f"{i:02}" for i in range(n)], n - 1  # the last word is no token, but all the noise there is
+    answers = np.random.default_rng(0).standard_normal((n, dim)).astype(np.float32)
+    weights = np.where(np.arange(n) == noise, 1e20, 1.0)
+    given = {"start": np.zeros((n, dim), np.float32), "start_context": answers, "cbow": cbow}
+    table = Subwords.of(words, 50, 50, 100)
+    model = SubwordGram(weights, table, dim, 1, negative, lr, total=n, threads=1, seed=0, **given)
+    model.train(np.arange(n - 1, dtype=np.int32), np.array([0, n - 1]))
+    expected = np.zeros((n, dim))
+    for i in range(n - 1):
+        for j in (i - 1, i + 1):
+            if 0 <= j < n - 1:  # i is a context of j, or j of i: with a window of 1 that is the same
+                expected[i] += lr / 2 * (answers[j] - negative * answers[noise])
+    np.testing.assert_allclose(model.matrix, expected, atol=0.01 * lr)
 
 
 def test_a_start_of_the_same_kind_goes_on_where_it_stood(data, encoder):

@@ -19,7 +19,9 @@ from embedders.kernels.alias import alias_table
 
 BLOCK = 1 << 18  # tokens brought to the device together; windows end at its ends
 MOST = 16384  # centre words of a step
-TOGETHER = 16  # times that the most frequent word may be a centre of one step, on average: they learn from equal rows
+TOGETHER = 8  # times that the most frequent word may be a centre of one step, on average: they learn from equal rows
+
+SLACK = 4  # how far the bound of the curvature may be passed: it adds up steps in all directions as if they were one
 
 
 @dataclass(eq=False)
@@ -182,8 +184,8 @@ class TorchSkipGram:
     def _add(self, matrix: Any, rows: Any, gradients: Any, bend: Any, moves: Any) -> None:
         """matrix[rows] += gradients, the repeats of a row summed in their order.
 
-        One after another they would shrink as the row moves; together they may overshoot. So a row goes no farther than
-        the bound of its curvature allows: the sum is divided by that of `bend` where it is above 1.
+        One after another they would shrink as the row moves; together they may overshoot. So a row goes not much farther
+        than the bound of its curvature allows: the sum is divided by that of `bend` / SLACK where it is above 1.
         """
         import torch
 
@@ -192,7 +194,7 @@ class TorchSkipGram:
         ordered, order = torch.sort(rows, stable=True)
         distinct, counts = torch.unique_consecutive(ordered, return_counts=True)
         sums = torch.segment_reduce(gradients[order], "sum", lengths=counts, axis=0)
-        sums /= torch.segment_reduce(bend[order], "sum", lengths=counts, axis=0).clamp(min=1)[:, None]
+        sums /= torch.segment_reduce(bend[order], "sum", lengths=counts, axis=0).div(SLACK).clamp(min=1)[:, None]
         if moves is not None:
             sums *= moves[distinct][:, None]
         matrix[distinct] += sums
