@@ -106,7 +106,7 @@ class Word2Vec(Embedder[Corpus]):
         for _ in range(self.epochs):
             model.train(data.tokens, data.offsets, progress=progress)
         mode = {
-            "device": device, "threads": threads, "precision": "fp32", "reproducible": "bytes" if threads == 1 or device == "cuda" else "no",
+            "device": device, "threads": threads, "precision": "fp32", "reproducible": "bytes" if threads == 1 and device == "cpu" else "no",
             "tokens": len(data.tokens), "vocabulary": len(words), "lr": lr,
             "loss": [round(value, 5) if np.isfinite(value) else None for value in model.loss],
         }  # fmt: skip
