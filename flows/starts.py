@@ -99,7 +99,7 @@ def few_tokens(name: str, encoder: Encoder[Any], data: Any) -> str:
     """What to say of words that were learned from too little text, and nothing else; empty when there is enough."""
     from embedders.data import Corpus
 
-    if not (isinstance(data, Corpus) and encoder.recipe.warm_start):
+    if not isinstance(data, Corpus) or encoder.recipe.deterministic:
         return ""
     tokens = int(encoder.mode.get("tokens", len(data.tokens)))
     if tokens >= FEW_TOKENS:
