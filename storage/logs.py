@@ -134,4 +134,5 @@ def compact(folder: AnyPath) -> None:
     if len(log.file_uris()) > FILES:
         with suppress(DeltaError, FullError), asking(folder):
             _check_room(folder)
-            log.optimize.compact()
+            # not tried again: what a second one wrote would stand beside what the first made of the same files
+            log.optimize.compact(commit_properties=CommitProperties(max_commit_retries=0))

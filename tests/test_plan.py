@@ -85,7 +85,7 @@ def test_running_again_commits_nothing(done):
     [
         ("epochs: 1", "epochs: 2", "epochs: 1 -> 2"),
         ("dim: 8, epochs: 1", "dim: 9, epochs: 3", "dim: 8 -> 9, epochs: 1 -> 3"),
-        ("epochs: 1", "epochs: 1, lr: 0.05", "lr: None -> 0.05"),
+        ("epochs: 1", "epochs: 1, lr: 0.05", "lr: 0.025 -> 0.05"),
         ("epochs: 1", "epochs: 1, seed: 7", "seed: 0 -> 7"),
     ],
 )
@@ -99,7 +99,7 @@ def test_a_changed_parameter_is_named(done, before, after, reason):
 
 
 def test_a_default_that_is_written_out_changes_nothing(done):
-    edit(done, "epochs: 1", "epochs: 1, window: 5, sample: 1.0e-3")
+    edit(done, "epochs: 1", "epochs: 1, window: 5, lr: 2.5e-2")
     assert plan(done).idle
 
 

@@ -10,7 +10,7 @@ from embedders.base import Vectors, batches
 from embedders.data import Corpus
 from embedders.errors import InputError
 from embedders.text.vectors import WordVectors
-from embedders.text.word2vec import Word2Vec, rate
+from embedders.text.word2vec import Word2Vec
 from storage.inputs.corpus import read_corpus
 
 
@@ -128,14 +128,6 @@ def test_a_corpus_in_a_file_is_read_where_it_lies(tmp_path):
     assert np.array_equal(SMALL.fit(data).matrix, SMALL.fit(there).matrix)
 
 
-def test_the_rate_is_chosen_by_the_size_of_the_corpus_unless_given():
-    data = corpus(topics("x", "y"))
-    chosen = SMALL.model_copy(update={"lr": None}).fit(data)
-    same = SMALL.model_copy(update={"lr": chosen.mode["lr"]}).fit(data)
-    assert chosen.mode["lr"] == rate(3 * len(data.tokens)) == 0.1
-    assert np.array_equal(chosen.matrix, same.matrix)
-
-
 def test_no_word_reaches_min_count():
     with pytest.raises(InputError, match=r"3 distinct words, none of which occurs min_count=5 .*most frequent: 2"):
         Word2Vec().fit(corpus([["a", "b", "c", "a"]]))
@@ -227,7 +219,7 @@ def test_mode_says_how_it_was_made():
     loss = mode.pop("loss")
     assert mode == {
         "device": "cpu", "threads": 1, "precision": "fp32", "reproducible": "bytes",
-        "tokens": len(data.tokens), "vocabulary": len(data), "lr": 0.025,
+        "tokens": len(data.tokens), "vocabulary": len(data),
     }  # fmt: skip
     assert len(loss) == SMALL.epochs and 6 * np.log(2) > loss[0] > loss[-1] > 0  # six products that are zero at first
     assert SMALL.model_copy(update={"threads": 2}).fit(data).mode["reproducible"] == "no"

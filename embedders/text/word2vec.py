@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -55,12 +54,7 @@ class Word2Vec(Embedder[Corpus]):
     negative: int = Field(5, ge=1, le=100, description="noise words a centre word, if loss is ns")
     sample: float = Field(1e-3, ge=0, le=1, description="subsampling threshold of frequent words; 0 keeps all")
     epochs: int = Field(5, ge=1, description="passes over the corpus")
-    lr: float | None = Field(
-        None,
-        gt=0,
-        le=1,
-        description="first learning rate; falls linearly to a ten-thousandth; none: by the corpus' size",
-    )
+    lr: float = Field(0.025, gt=0, le=1, description="first learning rate; falls linearly to a ten-thousandth")
     min_count: int = Field(5, ge=1, description="rarer words are left out")
     max_vocab: int | None = Field(None, ge=1, description="most words; the rarest are left out")
     freeze: bool = Field(False, description="words that the start knows keep their vectors; only the others learn")
@@ -76,8 +70,7 @@ class Word2Vec(Embedder[Corpus]):
 
         If `start` is of the same model and loss, words begin at its context rows as well, others at zero.
 
-        `mode` of the encoder holds the number of tokens and of words, the first learning rate, and for each epoch the
-        mean loss of a (context, centre) pair or, of CBOW, of a centre word, taken from a sample of them.
+        `mode` of the encoder holds the number of tokens and of words, and for each epoch the mean loss of a (context, centre) pair or, of CBOW, of a centre word, taken from a sample of them.
 
         Raises
         ------
@@ -91,13 +84,12 @@ class Word2Vec(Embedder[Corpus]):
             )
         words = frequent(data, self.min_count, self.max_vocab)
         threads, total = self.threads or cores(), len(data.tokens) * self.epochs
-        lr = self.lr or rate(total)
         longest = None if self.freeze else LONGEST
         rows = None if start is None else start_rows(start, data, words, self.dim, longest=longest)
         device = self._device()
         kernel = _on_cuda() if device == "cuda" else _on_cpu(hs=self.loss == "hs")
         model = kernel(
-            data.counts[: len(words)], self.dim, self.window, self.negative, lr,
+            data.counts[: len(words)], self.dim, self.window, self.negative, self.lr,
             total=total, threads=threads, seed=self.seed, sample=self.sample,
             start=rows, start_context=_answering(self, start, words),
             frozen=~np.isnan(rows[:, 0]) if self.freeze and rows is not None else None,
@@ -107,7 +99,7 @@ class Word2Vec(Embedder[Corpus]):
             model.train(data.tokens, data.offsets, progress=progress)
         mode = {
             "device": device, "threads": threads, "precision": "fp32", "reproducible": "bytes" if threads == 1 and device == "cpu" else "no",
-            "tokens": len(data.tokens), "vocabulary": len(words), "lr": lr,
+            "tokens": len(data.tokens), "vocabulary": len(words),
             "loss": [round(value, 5) if np.isfinite(value) else None for value in model.loss],
         }  # fmt: skip
         context = model.context if self.loss == "ns" else np.zeros((0, self.dim), np.float32)
@@ -159,14 +151,3 @@ def _answering(recipe: Word2Vec, start: Encoder[Corpus] | None, words: Sequence[
     pairs = np.array([(i, place[name]) for i, name in enumerate(words) if name in place], np.int64).reshape(-1, 2)
     rows[pairs[:, 0]] = start.context[pairs[:, 1]]
     return rows
-
-
-def rate(total: int) -> float:
-    """The first learning rate that scored best where training sees `total` tokens: higher where there are few.
-
-    It is 0.1 up to 6 million tokens, 0.05 at 24 million, and the usual 0.025 from 96 million on (benchmarks/NOTES.md).
-
-    >>> rate(1_000_000), round(rate(24_000_000), 3), rate(10**9)
-    (0.1, 0.05, 0.025)
-    """
-    return min(0.1, max(0.025, 245 / math.sqrt(max(1, total))))
