@@ -34,8 +34,8 @@ $(VENV)/.spark: $(VENV)/.installed
 	$(BIN)/pip install $(PIP_FLAGS) -c constraints.txt -e '.[spark]'
 	touch $@
 
-test-slow: venv $(VENV)/.spark ## all tests, those of Spark too (it needs Java 17)
-	$(BIN)/python -m pytest -q
+test-slow: venv $(VENV)/.spark ## all tests, with new random examples, those of Spark too (it needs Java 17)
+	POLYVEC_HYPOTHESIS=default $(BIN)/python -m pytest -q
 
 lint: venv ## ruff, the direction of imports, types
 	$(BIN)/ruff check .

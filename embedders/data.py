@@ -133,6 +133,9 @@ class Graph:
     indices : (nnz,) int32 neighbours, sorted within each row, no duplicates.
     weights : (nnz,) float32, positive; None when every edge weighs 1.
     directed : an undirected graph holds each edge in both rows.
+    features : (n, d) float32, an array or a SciPy sparse matrix in compressed rows; None where nodes have none.
+    types : (n,) int16, places in `type_names`; None when nodes are of one kind.
+    edge_types : (nnz,) int16, places in `edge_type_names`; edges of several types may join the same two nodes.
     """
 
     ids: Sequence[str]
@@ -140,6 +143,11 @@ class Graph:
     indices: NDArray[np.int32]
     weights: NDArray[np.float32] | None = None
     directed: bool = False
+    features: Any = None
+    types: NDArray[np.int16] | None = None
+    type_names: tuple[str, ...] = ()
+    edge_types: NDArray[np.int16] | None = None
+    edge_type_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -175,3 +183,16 @@ class Graph:
         matrix.sum_duplicates()
         weights = None if weight is None else np.ascontiguousarray(matrix.data, np.float32)
         return cls(ids, matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), weights, directed)
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Edges that a graph was trained without, to judge link prediction on.
+
+    ids : (n,) as the graph's. edges, non_edges : (k, 2) int32 rows of `ids`; pairs that are joined, and as many that
+        are not.
+    """
+
+    ids: Sequence[str]
+    edges: NDArray[np.int32]
+    non_edges: NDArray[np.int32]

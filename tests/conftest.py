@@ -5,6 +5,10 @@ import uuid
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("same", derandomize=True)
+settings.load_profile(os.environ.get("POLYVEC_HYPOTHESIS", "same"))  # `default` draws new examples each time
 
 
 @pytest.fixture(scope="session")

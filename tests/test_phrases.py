@@ -87,7 +87,7 @@ def test_parts_and_groups_change_nothing(tmp_path, monkeypatch, at_once, slots):
         max_size=8,
     ),
     st.sampled_from(["npmi", "original"]),
-    st.sampled_from([-0.5, 0.0, 0.2, 0.6, 1.5]),
+    st.sampled_from([-0.4871, 0.0137, 0.2113, 0.6171, 1.5219]),  # no score of so few words is one of these
     st.integers(1, 3),
     st.integers(1, 3),
 )
