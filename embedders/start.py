@@ -41,3 +41,14 @@ def start_rows(start: Encoder[Any], data: Any, ids: Sequence[str], dim: int, *, 
         mean = float(np.sqrt(np.einsum("ij,ij->i", rows, rows)[known]).mean())
         rows *= np.float32(min(1.0, longest / max(mean, 1e-30)))
     return rows
+
+
+def check_freeze(freeze: bool, start: Encoder[Any] | None) -> None:
+    """Refuse to keep vectors that are not given.
+
+    Raises
+    ------
+    InputError : `freeze` without a start.
+    """
+    if freeze and start is None:
+        raise InputError("Got freeze: true and no start; expected vectors to keep. Give a start, or leave freeze out.")

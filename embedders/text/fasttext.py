@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from embedders.base import Embedder, Encoder, Matrix, Progress, Threads, silent
 from embedders.data import Corpus
 from embedders.errors import InputError
-from embedders.start import start_rows
+from embedders.start import check_freeze, start_rows
 from embedders.text.vectors import WordVectors, frequent
 
 
@@ -90,9 +90,11 @@ class FastText(Embedder[Corpus]):
     epochs: int = Field(5, ge=1, description="passes over the corpus")
     lr: float = Field(0.05, gt=0, le=1, description="first learning rate; falls linearly to a ten-thousandth")
     min_count: int = Field(5, ge=1, description="rarer words are left out")
+    max_vocab: int | None = Field(None, ge=1, description="most words; the rarest are left out")
     min_n: int = Field(3, ge=1, le=100, description="fewest characters of an n-gram of <word>")
     max_n: int = Field(6, ge=1, le=100, description="most characters of an n-gram of <word>")
     buckets: int = Field(2_000_000, ge=1, le=2**31 - 1, description="n-grams are hashed into so many numbers")
+    freeze: bool = Field(False, description="words that the start knows keep their vectors; only the others learn")
     threads: Threads = 0
 
     @model_validator(mode="after")
@@ -102,25 +104,28 @@ class FastText(Embedder[Corpus]):
         return self
 
     def fit(self, data: Corpus, *, start: Encoder[Corpus] | None = None, progress: Progress = silent) -> SubwordVectors:
-        """Train on `data`; words that `start` knows begin at its vectors.
+        """Train on `data`; words that `start` knows begin at its vectors, and stay there with `freeze`.
 
         If `start` is a fastText with the same n-grams, their rows go on as well, and the rows that answer; else each
-        n-gram begins at the mean vector of the words of `start` that hold it.
+        n-gram begins at the mean vector of the words of `start` that hold it. With `freeze` the n-grams of known words stay
+        as well: a new word learns by its own row and by the n-grams that are new.
 
         Raises
         ------
-        InputError : no word occurs `min_count` times, or `start` has another dimension.
+        InputError : no word occurs `min_count` times; `start` has another dimension; `freeze` without a start.
         """
         from embedders.kernels.subword_gram import SubwordGram
         from embedders.kernels.subwords import Subwords
         from embedders.kernels.threads import cores
 
-        words = frequent(data, self.min_count)
+        check_freeze(self.freeze, start)
+        words = frequent(data, self.min_count, self.max_vocab)
         table = Subwords.of(words, self.min_n, self.max_n, self.buckets)
         threads = self.threads or cores()
-        rows = ngrams = context = None
+        rows = ngrams = context = frozen = None
         if start is not None:
             rows = start_rows(start, data, words, self.dim)
+            frozen = ~np.isnan(rows[:, 0]) if self.freeze else None
             if isinstance(start, SubwordVectors) and _ngrams_of(start.recipe) == _ngrams_of(self):
                 ngrams = _picked(start.buckets.tolist(), start.ngrams, table.buckets.tolist())
                 if start.recipe.model_dump()["model"] == self.model:
@@ -130,7 +135,7 @@ class FastText(Embedder[Corpus]):
         model = SubwordGram(
             data.counts[: len(words)], table, self.dim, self.window, self.negative, self.lr,
             total=len(data.tokens) * self.epochs, threads=threads, seed=self.seed, sample=self.sample,
-            cbow=self.model == "cbow", start=rows, start_ngrams=ngrams, start_context=context,
+            cbow=self.model == "cbow", start=rows, start_ngrams=ngrams, start_context=context, frozen=frozen,
         )  # fmt: skip
         for _ in range(self.epochs):
             model.train(data.tokens, data.offsets, progress=progress)
@@ -138,10 +143,10 @@ class FastText(Embedder[Corpus]):
             "threads": threads, "precision": "fp32", "reproducible": "bytes" if threads == 1 else "no",
             "tokens": len(data.tokens), "vocabulary": len(words), "buckets": len(table.buckets),
         }  # fmt: skip
-        order = np.argsort(table.buckets)
-        return SubwordVectors(
-            self, words, model.matrix, table.buckets[order], model.ngrams[order], model.context, mode=mode
-        )
+        order, matrix = np.argsort(table.buckets), model.matrix
+        if frozen is not None and rows is not None:
+            matrix[frozen] = rows[frozen]  # which the mean of the parts is but for rounding
+        return SubwordVectors(self, words, matrix, table.buckets[order], model.ngrams[order], model.context, mode=mode)
 
     @classmethod
     def restore(

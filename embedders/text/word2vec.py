@@ -16,7 +16,7 @@ from pydantic import Field
 from embedders.base import EXECUTION, Embedder, Encoder, Matrix, Progress, Threads, silent
 from embedders.data import Corpus
 from embedders.errors import InputError
-from embedders.start import LONGEST, start_rows
+from embedders.start import LONGEST, check_freeze, start_rows
 from embedders.text.vectors import WordVectors, frequent
 
 
@@ -78,10 +78,7 @@ class Word2Vec(Embedder[Corpus]):
         """
         from embedders.kernels.threads import cores
 
-        if self.freeze and start is None:
-            raise InputError(
-                "Got freeze: true and no start; expected vectors to keep. Give a start, or leave freeze out."
-            )
+        check_freeze(self.freeze, start)
         words = frequent(data, self.min_count, self.max_vocab)
         threads, total = self.threads or cores(), len(data.tokens) * self.epochs
         longest = None if self.freeze else LONGEST
