@@ -52,3 +52,12 @@ def check_freeze(freeze: bool, start: Encoder[Any] | None) -> None:
     """
     if freeze and start is None:
         raise InputError("Got freeze: true and no start; expected vectors to keep. Give a start, or leave freeze out.")
+
+
+def picked(names: Sequence[Any], rows: Matrix, wanted: Sequence[Any]) -> Matrix:
+    """(len(wanted), dim) the row of each wanted name, NaN where there is none."""
+    place = {name: i for i, name in enumerate(names)}
+    out = np.full((len(wanted), rows.shape[1]), np.nan, np.float32)
+    pairs = np.array([(i, place[name]) for i, name in enumerate(wanted) if name in place], np.int64).reshape(-1, 2)
+    out[pairs[:, 0]] = rows[pairs[:, 1]]
+    return out

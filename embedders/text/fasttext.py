@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from embedders.base import Embedder, Encoder, Matrix, Progress, Threads, silent
 from embedders.data import Corpus
 from embedders.errors import InputError
-from embedders.start import check_freeze, start_rows
+from embedders.start import check_freeze, picked, start_rows
 from embedders.text.vectors import WordVectors, frequent
 
 
@@ -127,9 +127,9 @@ class FastText(Embedder[Corpus]):
             rows = start_rows(start, data, words, self.dim)
             frozen = ~np.isnan(rows[:, 0]) if self.freeze else None
             if isinstance(start, SubwordVectors) and _ngrams_of(start.recipe) == _ngrams_of(self):
-                ngrams = _picked(start.buckets.tolist(), start.ngrams, table.buckets.tolist())
+                ngrams = picked(start.buckets.tolist(), start.ngrams, table.buckets.tolist())
                 if start.recipe.model_dump()["model"] == self.model:
-                    context = _picked(start.words, start.context, words)
+                    context = picked(start.words, start.context, words)
             else:
                 ngrams = table.means(rows)
         model = SubwordGram(
@@ -163,12 +163,3 @@ class FastText(Embedder[Corpus]):
 def _ngrams_of(recipe: Any) -> tuple[int, int, int]:
     """What decides which n-gram has which number."""
     return recipe.min_n, recipe.max_n, recipe.buckets
-
-
-def _picked(names: Sequence[Any], rows: Matrix, wanted: Sequence[Any]) -> Matrix:
-    """(len(wanted), dim) the row of each wanted name, NaN where there is none."""
-    place = {name: i for i, name in enumerate(names)}
-    out = np.full((len(wanted), rows.shape[1]), np.nan, np.float32)
-    pairs = np.array([(i, place[name]) for i, name in enumerate(wanted) if name in place], np.int64).reshape(-1, 2)
-    out[pairs[:, 0]] = rows[pairs[:, 1]]
-    return out

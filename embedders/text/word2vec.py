@@ -16,7 +16,7 @@ from pydantic import Field
 from embedders.base import EXECUTION, Embedder, Encoder, Matrix, Progress, Threads, silent
 from embedders.data import Corpus
 from embedders.errors import InputError
-from embedders.start import LONGEST, check_freeze, start_rows
+from embedders.start import LONGEST, check_freeze, picked, start_rows
 from embedders.text.vectors import WordVectors, frequent
 
 
@@ -143,8 +143,4 @@ def _answering(recipe: Word2Vec, start: Encoder[Corpus] | None, words: Sequence[
         return None
     if (start.recipe.model, start.recipe.loss) != (recipe.model, recipe.loss):
         return None
-    rows = np.full((len(words), recipe.dim), np.nan, np.float32)
-    place = {name: i for i, name in enumerate(start.words)}
-    pairs = np.array([(i, place[name]) for i, name in enumerate(words) if name in place], np.int64).reshape(-1, 2)
-    rows[pairs[:, 0]] = start.context[pairs[:, 1]]
-    return rows
+    return picked(start.words, start.context, words)
