@@ -489,6 +489,20 @@ def test_old_files_of_tables_go_once_no_reader_can_be_at_them(store, space, monk
     assert retention.log_garbage(store.paths) == []
 
 
+def test_what_a_kill_left_in_a_log_goes(store, space):
+    """The library writes a file of the log beside its place and moves it there; a kill can come between."""
+    tables.record_metrics(store.paths, "s", 1, "e", "0", [("m", 1.0, None, None)], {})
+    left = [folder / "_delta_log" / "_last_checkpoint#1" for folder in (space.folder, store.paths.metrics)]
+    for path in left:
+        path.touch()
+    before = {path for path in store.root.rglob("*") if path.is_file()} - set(left)
+    assert [one.place for one in collect(space, None)[1]] == left[:1]
+    assert retention.collect_logs(store.paths) == []  # somebody may be about to move it
+    os.utime(left[1], (1, 1))
+    assert [one.place for one in retention.collect_logs(store.paths)] == left[1:]
+    assert {path for path in store.root.rglob("*") if path.is_file()} == before
+
+
 def test_tables_that_many_spaces_write_at_once_lose_nothing(store):
     """Each space has one writer; the quarantine and the metrics are everybody's."""
 
