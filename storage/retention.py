@@ -12,10 +12,11 @@ from pathlib import Path, PurePosixPath
 
 from storage import delta, promotion, releases
 from storage.errors import BusyError, FullError, NotWritableError
+from storage.lock import written_by
 from storage.paths import MODEL, NAME, PARTS, Paths
 from storage.places import AnyPath, Stored, check_writable, inside, remove, remove_empty, walk
 from storage.space import Space, Version
-from storage.writer import last_number, writing, written_by
+from storage.writer import last_number, writing
 
 AGE = 24 * 3600.0  # seconds after which what nobody needs goes, where a writer elsewhere may still be at work on it
 READERS = 3600.0  # seconds that readers of a log table are given

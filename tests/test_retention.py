@@ -23,11 +23,12 @@ from flows.pipeline import Pipeline
 from storage import delta, promotion, releases, retention, tables
 from storage import writer as writer_module
 from storage.errors import BusyError, DamagedError, NotFoundError, NotWritableError
+from storage.lock import written_by
 from storage.promotion import commit, move, rollback
 from storage.retention import Keep, collect, expired, garbage, retire, sweep
 from storage.store import VectorStore
 from storage.verify import verify
-from storage.writer import writing, written_by
+from storage.writer import writing
 from tests.helpers_incremental import embed, installed, write_pipeline, write_rows
 from tests.helpers_store import edit, encoder_of, matrix_of, put, run_steps, write_project
 
