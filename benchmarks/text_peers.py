@@ -18,7 +18,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +84,11 @@ def gensim(options: argparse.Namespace, task: Task, lines: Lines, folder: Path) 
         raise RuntimeError(f"Got {answer['raw_tokens']} tokens from gensim; expected the same {lines.raw}.")
     with np.load(out) as found:
         return Trained(answer["seconds"], found["words"].tolist(), found["matrix"])
+
+
+def gensim_alone(options: argparse.Namespace, task: Task, lines: Lines, folder: Path) -> Trained:
+    """The same on one thread, whose learning rate falls as it should."""
+    return gensim(options, replace(task, threads=1), lines, folder)
 
 
 def word2vec_c(options: argparse.Namespace, task: Task, lines: Lines, folder: Path) -> Trained:
