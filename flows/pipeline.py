@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from embedders.base import Embedder
 from embedders.errors import InputError
 from embedders.registry import embedder_class
+from flows.evaluations import Evaluation
 from flows.yaml_file import explain, fields_of, line_of, messages, read_yaml, unknown_name
 from storage.inputs.specs import AnyDataset, DatasetSpec
 from storage.paths import check_name
@@ -86,49 +87,6 @@ class SpaceSpec(Frozen):
         strict=True,
         description="when only the dataset's contents changed, training goes on from the version before; false: from scratch",
     )
-
-
-class Labelled(Frozen):
-    """An evaluation that reads labels of ids."""
-
-    name: str
-    path: str = Field(description="a .tsv or .csv file with a header, .jsonl or .parquet")
-    id: str = Field("id", description="the column of ids")
-    label: str = Field("label", description="the column of labels")
-
-
-class LabelProbe(Labelled):
-    """Logistic regression on the vectors predicts a label, 5-fold."""
-
-    metric: Literal["label_probe"]
-
-
-class Neighbours(Labelled):
-    """How often a row's nearest neighbours have its label."""
-
-    metric: Literal["neighbours"]
-    k: int = Field(10, ge=1, description="neighbours looked at")
-
-
-class WordSimilarity(Frozen):
-    """Rank correlation with people's judgements of word pairs."""
-
-    name: str
-    metric: Literal["word_similarity"]
-    path: str = Field(description="word, word, score on each line")
-
-
-class Analogies(Frozen):
-    """a is to b as c is to ... (Mikolov et al. 2013)."""
-
-    name: str
-    metric: Literal["analogies"]
-    path: str = Field(description="four words on each line, sections start with ':'")
-    restrict: int | None = Field(None, ge=2, description="only the most frequent words")
-    method: Literal["add", "mul"] = Field("add", description="3CosAdd or 3CosMul (Levy and Goldberg 2014)")
-
-
-Evaluation = Annotated[LabelProbe | Neighbours | WordSimilarity | Analogies, Field(discriminator="metric")]
 
 
 class Pipeline(Frozen):

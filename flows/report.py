@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict
 
 from embedders.errors import InputError, PolyvecError
 from evaluation.neighbours import nearest
-from flows.pipeline import Labelled, Pipeline
+from flows.evaluations import Labelled
+from flows.pipeline import Pipeline
 from flows.steps import ReleaseRef, ScoreRef, VersionRef
 from storage.places import AnyPath
 from storage.space import Version

@@ -10,7 +10,8 @@ import pytest
 
 from embedders.errors import InputError
 from embedders.text.word2vec import Word2Vec
-from flows.pipeline import LATER, Neighbours, Pipeline, schema
+from flows.evaluations import Neighbours
+from flows.pipeline import LATER, Pipeline, schema
 from flows.plan import make_plan
 from storage.inputs.specs import CorpusSpec, GraphSpec
 from tests.helpers_store import PIPELINE, edit, run_steps
