@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from embedders.base import Vectors
+from embedders.data import Documents, Graph, HeldOut, Images
+from embedders.errors import InputError
 from evaluation.base import Report
 from storage.digests import DigestCache
 from storage.space import Version
@@ -45,6 +48,33 @@ class Neighbours(Labelled):
     k: int = Field(10, ge=1, description="neighbours looked at")
 
 
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class NodeClassification(Labelled):
+    """One-vs-rest logistic regression predicts the labels, one or several an id (Perozzi et al. 2014)."""
+
+    metric: Literal["node_classification"]
+    train: Share | Annotated[list[Share], Field(min_length=1)] = Field(0.5, description="share or shares to train on")
+    repeats: int = Field(10, ge=1, le=1000, description="random splits of each share")
+    seed: int = Field(0, ge=0, description="of the random splits")
+    split: str | None = Field(
+        None, min_length=1, description="a column that says train, val or test of each id, instead of random splits"
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.split is not None and self.model_fields_set & {"train", "repeats", "seed"}:
+            raise ValueError("either split, or train, repeats and seed")
+        return self
+
+
+class LinkPrediction(Evaluated):
+    """Edges held out of the dataset score higher than pairs that are not joined: needs its `hold_out`."""
+
+    metric: Literal["link_prediction"]
+
+
 class WordSimilarity(Evaluated):
     """Rank correlation with people's judgements of word pairs."""
 
@@ -61,25 +91,39 @@ class Analogies(Evaluated):
     method: Literal["add", "mul"] = Field("add", description="3CosAdd or 3CosMul (Levy and Goldberg 2014)")
 
 
-Evaluation = Annotated[LabelProbe | Neighbours | WordSimilarity | Analogies, Field(discriminator="metric")]
+Evaluation = Annotated[
+    LabelProbe | Neighbours | NodeClassification | LinkPrediction | WordSimilarity | Analogies,
+    Field(discriminator="metric"),
+]
 
 
 def judge(pipeline: Pipeline, version: Version, evaluation: Any) -> Report:
     """Score a version as one entry of `evaluate:` says."""
     from evaluation.analogies import analogies, read_questions
     from evaluation.label_probe import label_probe
-    from evaluation.labels import read_labels
+    from evaluation.labels import read_label_sets, read_labels
     from evaluation.neighbours import neighbours
+    from evaluation.node_classification import node_classification
     from evaluation.word_similarity import read_pairs, word_similarity
 
-    path, vectors = pipeline.base / evaluation.path, version.vectors
+    vectors, similarity = version.vectors, version.manifest.similarity
+    if isinstance(evaluation, LinkPrediction):
+        return _links(pipeline, version)
+    path = pipeline.base / evaluation.path
     match evaluation:
         case LabelProbe():
             labels = read_labels(path, evaluation.id, evaluation.label)
             return label_probe(vectors, labels, trivial=trivial_features(pipeline, version, vectors, labels))
         case Neighbours():
             labels = read_labels(path, evaluation.id, evaluation.label)
-            return neighbours(vectors, labels, k=evaluation.k, similarity=version.manifest.similarity)
+            return neighbours(vectors, labels, k=evaluation.k, similarity=similarity)
+        case NodeClassification():
+            sets = read_label_sets(path, evaluation.id, evaluation.label)
+            return node_classification(
+                vectors, sets, train=evaluation.train, repeats=evaluation.repeats, seed=evaluation.seed,
+                split=None if evaluation.split is None else read_labels(path, evaluation.id, evaluation.split),
+                trivial=trivial_features(pipeline, version, vectors, sets, kinds=(Graph,)),
+            )  # fmt: skip
         case WordSimilarity():
             return word_similarity(vectors, read_pairs(path))
         case Analogies():
@@ -87,17 +131,34 @@ def judge(pipeline: Pipeline, version: Version, evaluation: Any) -> Report:
     raise AssertionError(evaluation)
 
 
-def trivial_features(
-    pipeline: Pipeline, version: Version, vectors: Vectors, labels: dict[str, str]
-) -> dict[str, Any] | None:
-    """What the label could be guessed from without learning: pixels of a picture, degrees of a node, words of a document."""
-    import numpy as np
+def _links(pipeline: Pipeline, version: Version) -> Report:
+    """Link prediction on the edges that the version's dataset held out."""
+    from evaluation.link_prediction import link_prediction
 
-    from embedders.data import Documents, Graph, Images
+    spec, cache = pipeline.dataset(version.manifest.space), version.paths.cache
+    scan = spec.scan(pipeline.base, DigestCache(cache))
+    if scan.digest != version.manifest.dataset_digest:
+        raise InputError(
+            f"Got {version.manifest.space} @ {version.number}, trained on the dataset {version.manifest.dataset!r} before it "
+            "changed; expected what it is now, or edges it was trained on would count as held out. Do: polyvec run."
+        )
+    held, training = (spec.read(scan, kind, cache=cache) for kind in (HeldOut, Graph))
+    return link_prediction(version.vectors, held, similarity=version.manifest.similarity, training=training)
+
+
+def trivial_features(
+    pipeline: Pipeline,
+    version: Version,
+    vectors: Vectors,
+    labels: Container[str],
+    kinds: tuple[type, ...] = (Documents, Graph, Images),
+) -> dict[str, Any] | None:
+    """What a label could be guessed from without learning: pixels of a picture, degrees of a node, words of a document."""
+    import numpy as np
 
     spec = pipeline.dataset(version.manifest.space)  # by the space: the dataset may have another name by now
     kind = type(pipeline.recipe(version.manifest.space)).data
-    if kind not in (Documents, Graph, Images):
+    if kind not in kinds:
         return None
     cache = version.paths.cache
     data: Any = spec.read(spec.scan(pipeline.base, DigestCache(cache)), kind, cache=cache)

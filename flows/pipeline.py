@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from embedders.base import Embedder
 from embedders.errors import InputError
 from embedders.registry import embedder_class
-from flows.evaluations import Evaluation
+from flows.evaluations import Evaluation, LinkPrediction
 from flows.yaml_file import explain, fields_of, line_of, messages, read_yaml, unknown_name
 from storage.inputs.specs import AnyDataset, DatasetSpec
 from storage.paths import check_name
@@ -129,7 +129,7 @@ class Pipeline(Frozen):
             raise InputError("\n".join(problems))
         return pipeline
 
-    def problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
+    def problems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """What is wrong with names and parameters, each with its place in the file."""
         for what, names in (("dataset", self.datasets), ("space", self.spaces)):
             for name in names:
@@ -143,13 +143,27 @@ class Pipeline(Frozen):
             if name not in self.spaces:
                 yield ("evaluate", name), unknown_name("space", name, self.spaces)
             seen: set[str] = set()
-            for evaluation in evaluations:
+            for place, evaluation in enumerate(evaluations):
+                if isinstance(evaluation, LinkPrediction) and name in self.spaces:
+                    yield from self._links_problems(name, place)
                 if evaluation.name in seen:
                     yield (
                         ("evaluate", name),
                         f"got the evaluation name {evaluation.name!r} twice; expected unique names. Rename one.",
                     )
                 seen.add(evaluation.name)
+
+    def _links_problems(self, name: str, place: int) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Links are predicted of a graph, and of edges that it held out."""
+        dataset = self.spaces[name].dataset
+        spec = self.datasets.get(dataset)
+        if spec is None or getattr(spec, "hold_out", None) is not None:
+            return
+        remedy = "Take it out" if spec.kind != "graph" else f"Add hold_out: {{share: 0.1, seed: 0}} to {dataset}"
+        yield (
+            ("evaluate", name, place, "metric"),
+            f"got link_prediction, and {name} is of {dataset!r}, a dataset of kind {spec.kind} that holds no edges out. {remedy}.",
+        )
 
     def _space_problems(self, name: str, spec: SpaceSpec) -> Iterator[tuple[tuple[str, ...], str]]:
         if spec.dataset not in self.datasets:
