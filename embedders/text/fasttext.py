@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -29,9 +29,6 @@ class SubwordVectors(WordVectors):
     buckets: NDArray[np.int32]
     ngrams: Matrix
     context: Matrix
-
-    def arrays(self) -> Mapping[str, NDArray[Any]]:
-        return {**super().arrays(), "buckets": self.buckets, "ngrams": self.ngrams, "context": self.context}
 
     def vectors_of(self, words: Sequence[str]) -> Matrix:
         """(len(words), dim) float32: vectors of any words, those of the vocabulary as they stand.
@@ -77,6 +74,7 @@ class FastText(Embedder[Corpus]):
 
     kind: ClassVar[str] = "fasttext"
     data: ClassVar[type] = Corpus
+    encoder: ClassVar[type] = SubwordVectors
     entity: ClassVar[str] = "word"
     subwords: ClassVar[bool] = True  # its encoder has `vectors_of`, for words that the vocabulary lacks
 
@@ -147,17 +145,6 @@ class FastText(Embedder[Corpus]):
         if frozen is not None and rows is not None:
             matrix[frozen] = rows[frozen]  # which the mean of the parts is but for rounding
         return SubwordVectors(self, words, matrix, table.buckets[order], model.ngrams[order], model.context, mode=mode)
-
-    @classmethod
-    def restore(
-        cls,
-        recipe: Self,
-        arrays: Mapping[str, NDArray[Any]],
-        texts: Mapping[str, Sequence[str]],
-        mode: Mapping[str, Any],
-    ) -> SubwordVectors:
-        names = ("matrix", "buckets", "ngrams", "context")
-        return SubwordVectors(recipe, texts["words"], *(arrays[name] for name in names), mode=mode)
 
 
 def _ngrams_of(recipe: Any) -> tuple[int, int, int]:

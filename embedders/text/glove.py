@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from embedders.base import EXECUTION, Embedder, Encoder, Progress, Threads, silent
@@ -26,6 +24,7 @@ class Glove(Embedder[Corpus]):
 
     kind: ClassVar[str] = "glove"
     data: ClassVar[type] = Corpus
+    encoder: ClassVar[type] = WordVectors
     entity: ClassVar[str] = "word"
 
     dim: int = Field(100, ge=1, le=4096, description="numbers in a vector")
@@ -94,13 +93,3 @@ class Glove(Embedder[Corpus]):
             "tokens": len(data.tokens), "vocabulary": known, "pairs": pairs.count, "loss": loss,
         }  # fmt: skip
         return WordVectors(self, words, model.matrix, mode=mode)
-
-    @classmethod
-    def restore(
-        cls,
-        recipe: Self,
-        arrays: Mapping[str, NDArray[Any]],
-        texts: Mapping[str, Sequence[str]],
-        mode: Mapping[str, Any],
-    ) -> WordVectors:
-        return WordVectors(recipe, texts["words"], arrays["matrix"], mode=mode)

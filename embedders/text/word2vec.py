@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from embedders.base import EXECUTION, Embedder, Encoder, Matrix, Progress, Threads, silent
@@ -26,9 +25,6 @@ class Word2Vectors(WordVectors):
 
     context: Matrix
 
-    def arrays(self) -> Mapping[str, NDArray[Any]]:
-        return {**super().arrays(), "context": self.context}
-
 
 class Word2Vec(Embedder[Corpus]):
     """Word vectors by skip-gram or CBOW, with negative sampling or hierarchical softmax, trained on all cores.
@@ -39,6 +35,7 @@ class Word2Vec(Embedder[Corpus]):
 
     kind: ClassVar[str] = "word2vec"
     data: ClassVar[type] = Corpus
+    encoder: ClassVar[type] = Word2Vectors
     entity: ClassVar[str] = "word"
     version: ClassVar[int] = 2
     warm_start: ClassVar[bool] = True
@@ -113,16 +110,6 @@ class Word2Vec(Embedder[Corpus]):
         import torch
 
         return "cuda" if torch.cuda.is_available() else "cpu"
-
-    @classmethod
-    def restore(
-        cls,
-        recipe: Self,
-        arrays: Mapping[str, NDArray[Any]],
-        texts: Mapping[str, Sequence[str]],
-        mode: Mapping[str, Any],
-    ) -> Word2Vectors:
-        return Word2Vectors(recipe, texts["words"], arrays["matrix"], arrays["context"], mode=mode)
 
 
 def _on_cpu(*, hs: bool) -> Callable[..., Any]:
