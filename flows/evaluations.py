@@ -157,7 +157,7 @@ def trivial_features(
     import numpy as np
 
     spec = pipeline.dataset(version.manifest.space)  # by the space: the dataset may have another name by now
-    kind = type(pipeline.recipe(version.manifest.space)).data
+    kind = Graph if Graph in spec.gives else type(pipeline.recipe(version.manifest.space)).data
     if kind not in kinds:
         return None
     cache = version.paths.cache
