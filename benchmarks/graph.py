@@ -67,8 +67,8 @@ def there(kind: str) -> bool:
     return True
 
 
-def fitted(options: argparse.Namespace, kind: str, params: Params, graph: Graph, seed: int) -> tuple[Encoder[Any], Matrix, float]:  # fmt: skip
-    """The encoder, a row for each node, and the seconds that fitting took."""
+def fitted(options: argparse.Namespace, kind: str, params: Params, graph: Graph, seed: int) -> tuple[Encoder[Any], Vectors, float]:  # fmt: skip
+    """The encoder, its vectors, and the seconds that fitting took."""
     cls = embedder_class(kind)
     asked = {**params, **(LESS.get(kind, {}) if options.small else {}), "seed": seed}
     if "threads" in cls.model_fields:
@@ -78,7 +78,9 @@ def fitted(options: argparse.Namespace, kind: str, params: Params, graph: Graph,
     started = time.perf_counter()
     encoder = recipe.fit(data)
     seconds = time.perf_counter() - started
-    return encoder, np.concatenate([batch.vectors.matrix for batch in encoder.encode(data)]), seconds
+    found = [batch.vectors for batch in encoder.encode(data)]
+    ids = [name for part in found for name in part.ids]
+    return encoder, Vectors(found[0].entity, ids, np.concatenate([part.matrix for part in found])), seconds
 
 
 def spread(values: Sequence[float], digits: int = 3) -> str:
@@ -95,8 +97,8 @@ def labelled(options: argparse.Namespace, task: Task, kind: str, params: Params,
     """Micro and macro F1 of so many seeds."""
     found = []
     for seed in range(1 if options.small or embedder_class(kind).deterministic else seeds):
-        _, matrix, seconds = fitted(options, kind, params, task.graph, seed)
-        report = task.score(matrix, train)
+        _, vectors, seconds = fitted(options, kind, params, task.graph, seed)
+        report = task.score(vectors, train)
         names = ("micro_f1", "macro_f1", "majority")
         found.append({"seed": seed, "seconds": seconds} | {name: report.value(name) for name in names})
         common.say(f"{kind} {found[-1]}")
@@ -133,10 +135,8 @@ def links(options: argparse.Namespace, folder: Path) -> Found:
         runs[name] = []
         for seed in range(1 if options.small else options.seeds):
             training, held = hold_out(graph, HELD_OUT, seed)
-            encoder, matrix, seconds = fitted(options, kind, params, training, seed)
-            report = link_prediction(
-                Vectors("node", graph.ids, matrix), held, similarity=encoder.similarity, training=training
-            )
+            encoder, vectors, seconds = fitted(options, kind, params, training, seed)
+            report = link_prediction(vectors, held, similarity=encoder.similarity, training=training)
             runs[name].append(
                 {"seed": seed, "seconds": seconds} | {score.metric: score.value for score in report.scores}
             )
@@ -192,7 +192,7 @@ def prone(options: argparse.Namespace, folder: Path) -> Found:
     task = graph_data.blogcatalog()
     large = (2_000, 20_000) if options.small else (100_000, 1_000_000)
     graphs: dict[str, tuple[Graph, Callable[[Matrix], str]]] = {
-        "BlogCatalog": (task.graph, lambda matrix: f"{task.score(matrix).headline.value:.3f}"),
+        "BlogCatalog": (task.graph, lambda matrix: f"{task.score(task.vectors(matrix)).headline.value:.3f}"),
         f"power law, {large[0]:,} nodes, {large[1]:,} edges": (graph_data.power_law(*large), lambda matrix: ""),
     }
     compiled(embedder_class("prone").model_validate(PRONE))
@@ -203,11 +203,13 @@ def prone(options: argparse.Namespace, folder: Path) -> Found:
         mine: list[float] = []
         theirs: list[graph_peers.Made] = []
         for number in range(1 if options.small else options.rounds):
-            _, matrix, seconds = fitted(options, "prone", PRONE, graph, number)
+            _, vectors, seconds = fitted(options, "prone", PRONE, graph, number)
             mine.append(seconds)
             if made := graph_peers.nodevectors_prone(options, path, {**THEIR_PRONE, "seed": number}):
                 theirs.append(made)
-        scores = [score for found in (matrix, *(made.matrix for made in theirs[-1:])) if (score := quality(found))]
+        scores = [
+            score for found in (vectors.matrix, *(made.matrix for made in theirs[-1:])) if (score := quality(found))
+        ]
         runs[name] = {"ours": mine, "peer": [made.seconds for made in theirs], "micro_f1": scores}
         beside = f"micro-F1 at 90 % labels {' / '.join(scores)}" if scores else ""
         peer = median(made.seconds for made in theirs) if theirs else None

@@ -26,9 +26,12 @@ class Task:
     labels: Mapping[str, Sequence[str]] = field(repr=False)
     split: Mapping[str, str] | None = field(default=None, repr=False)
 
-    def score(self, matrix: Matrix, train: float = 0.9, repeats: int = 10) -> Report:
-        """What a row for each node says of the labels: on the split, else on `repeats` random ones."""
-        vectors = Vectors("node", self.graph.ids, matrix)
+    def vectors(self, matrix: Matrix) -> Vectors:
+        """A row for each node."""
+        return Vectors("node", self.graph.ids, matrix)
+
+    def score(self, vectors: Vectors, train: float = 0.9, repeats: int = 10) -> Report:
+        """What vectors say of the labels: on the split, else on `repeats` random ones."""
         if self.split is not None:
             return node_classification(vectors, self.labels, split=self.split)
         return node_classification(vectors, self.labels, train=train, repeats=repeats)
@@ -41,8 +44,8 @@ def cora() -> Task:
     with np.load(common.data("graph_cora") / "cora.npz") as found:
         z = dict(found)
     ids = [str(i) for i in range(len(z["labels"]))]
-    shape = tuple(int(n) for n in z["x_shape"])
-    words: Any = csr_array((z["x_data"].astype(np.float32), z["x_indices"], z["x_indptr"]), shape=shape)
+    n, width = z["x_shape"].tolist()
+    words: Any = csr_array((z["x_data"].astype(np.float32), z["x_indices"], z["x_indptr"]), shape=(n, width))
     graph = replace(Graph.from_edges(ids, *z["edges"].T), features=words)
     parts = {part: z[f"{part}_index"] for part in ("train", "val", "test")}
     split = {ids[i]: part for part, rows in parts.items() for i in rows.tolist()}
@@ -111,7 +114,7 @@ def power_law(nodes: int, edges: int, seed: int = 0, exponent: float = 2.5) -> G
     return Graph.from_edges([str(i) for i in range(nodes)], name[low], name[high])
 
 
-def _ranks(ends: NDArray[np.float64], rng: np.random.Generator, count: int) -> NDArray[np.int64]:
+def _ranks(ends: NDArray[np.float64], rng: np.random.Generator, count: int) -> Any:
     return np.searchsorted(ends, rng.random(count) * ends[-1], side="right")
 
 

@@ -80,7 +80,7 @@ def node2vec_row(options: argparse.Namespace, task: Task, path: Path) -> tuple[R
             {
                 "seed": seed,
                 "seconds": time.perf_counter() - started,
-                "f1": task.score(encoder.matrix, LABELLED).headline.value,
+                "f1": task.score(task.vectors(encoder.matrix), LABELLED).headline.value,
             }
         )
         common.say(f"ours {mine[-1]}")
@@ -105,7 +105,7 @@ def peer_node2vec(options: argparse.Namespace, recipe: Node2Vec, task: Task, pat
     if answer is None:
         return None
     with np.load(out) as found:
-        return {**answer["embed"], "f1": task.score(found["matrix"], LABELLED).headline.value}
+        return {**answer["embed"], "f1": task.score(task.vectors(found["matrix"]), LABELLED).headline.value}
 
 
 def measure(options: argparse.Namespace) -> Result:
