@@ -24,6 +24,7 @@ NAMES = (
     "finetune",
     "judging",
     "walks",
+    "graph",
     "images",
     "store",
     "versions",

@@ -14,35 +14,18 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks import common
 from benchmarks.common import Result, Row
-from embedders.base import Matrix
+from benchmarks.graph_data import Task, blogcatalog
+from benchmarks.graph_peers import write_graph
 from embedders.data import Graph
 from embedders.graph.node2vec import Node2Vec
 from embedders.kernels.walks import Walker
 
 PAIRS = ((1.0, 1.0), (1.0, 0.5), (0.25, 4.0))
 LENGTH = 80
-LABELLED = 0.5
-
-
-def read() -> tuple[Graph, NDArray[np.bool_]]:
-    """The graph and its (n, groups) memberships."""
-    from scipy.io import loadmat
-
-    found = loadmat(common.data("graph_blogcatalog") / "blogcatalog.mat")
-    edges = found["network"].tocoo()
-    upper = edges.row < edges.col
-    ids = [str(i) for i in range(edges.shape[0])]
-    graph = Graph.from_edges(ids, edges.row[upper], edges.col[upper])
-    return graph, found["group"].toarray().astype(bool)
-
-
-def write_graph(graph: Graph, path: Path) -> None:
-    """The form that PecanPy's `read_npz` takes."""
-    np.savez(path, IDs=np.array(graph.ids), data=np.ones(len(graph.indices), np.float32), indptr=graph.indptr.astype(np.uint32), indices=graph.indices.astype(np.uint32))  # fmt: skip
+LABELLED = 0.9
 
 
 def our_rate(graph: Graph, p: float, q: float, walks: int, threads: int) -> float:
@@ -61,30 +44,6 @@ def peer_runs(options: argparse.Namespace, mode: str, p: float, q: float) -> dic
     quick = mode == "FirstOrderUnweighted"
     walks = 20 if quick else 0.05 if options.small else 0.5
     return {"mode": mode, "p": p, "q": q, "walks": walks, "steps": LENGTH - 1}
-
-
-def micro_f1(matrix: Matrix, groups: NDArray[np.bool_]) -> float:
-    """DeepWalk's protocol on one fixed split.
-
-    One-vs-rest logistic regression on unit rows predicts as many groups of a node as it has.
-    """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import f1_score
-    from sklearn.multiclass import OneVsRestClassifier
-
-    from embedders.kernels.blas import one_thread
-
-    unit = matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-12)
-    order = np.random.default_rng(0).permutation(len(unit))
-    train, test = np.split(order, [int(LABELLED * len(order))])
-    used = groups[train].any(axis=0)
-    with one_thread():
-        model = OneVsRestClassifier(LogisticRegression(max_iter=1000)).fit(unit[train], groups[train][:, used])
-        chance = model.predict_proba(unit[test])
-    rank = (-chance).argsort(axis=1).argsort(axis=1)
-    guess = np.zeros((len(test), groups.shape[1]), bool)
-    guess[:, used] = rank < groups[test].sum(axis=1, keepdims=True)
-    return float(f1_score(groups[test], guess, average="micro"))
 
 
 def walk_rows(options: argparse.Namespace, graph: Graph, path: Path) -> tuple[list[Row], dict[str, Any]]:
@@ -107,22 +66,26 @@ def walk_rows(options: argparse.Namespace, graph: Graph, path: Path) -> tuple[li
     return rows, runs
 
 
-def node2vec_row(
-    options: argparse.Namespace, graph: Graph, groups: NDArray[np.bool_], path: Path
-) -> tuple[Row, dict[str, Any]]:
+def node2vec_row(options: argparse.Namespace, task: Task, path: Path) -> tuple[Row, dict[str, Any]]:
     """Graph to matrix, with micro-F1 beside."""
     walks = 1 if options.small else 10
     asked = {"p": options.p, "q": options.q, "walks": walks, "length": LENGTH, "threads": options.threads}
     recipe = Node2Vec.model_validate({"dim": 128, "window": 10, **asked})
-    recipe.model_copy(update={"walks": 1, "length": 4}).fit(graph)
+    recipe.model_copy(update={"walks": 1, "length": 4}).fit(task.graph)
     mine = []
     for seed in range(1 if options.small else options.seeds):
         started = time.perf_counter()
-        encoder = recipe.model_copy(update={"seed": seed}).fit(graph)
-        mine.append({"seed": seed, "seconds": time.perf_counter() - started, "f1": micro_f1(encoder.matrix, groups)})
+        encoder = recipe.model_copy(update={"seed": seed}).fit(task.graph)
+        mine.append(
+            {
+                "seed": seed,
+                "seconds": time.perf_counter() - started,
+                "f1": task.score(task.vectors(encoder.matrix), LABELLED).headline.value,
+            }
+        )
         common.say(f"ours {mine[-1]}")
     quality = f"micro-F1 at {LABELLED:.0%} labels {np.mean([run['f1'] for run in mine]):.3f}"
-    theirs = peer_node2vec(options, recipe, groups, path) if options.full or options.small else None
+    theirs = peer_node2vec(options, recipe, task, path) if options.full or options.small else None
     if theirs:
         quality += f" / {theirs['f1']:.3f}"
     what = f"node2vec end to end p={recipe.p:g} q={recipe.q:g}, {walks} walks of {LENGTH}, dim 128"
@@ -133,9 +96,7 @@ def node2vec_row(
     return row, {"ours": mine, "peer": theirs}
 
 
-def peer_node2vec(
-    options: argparse.Namespace, recipe: Node2Vec, groups: NDArray[np.bool_], path: Path
-) -> dict[str, Any] | None:
+def peer_node2vec(options: argparse.Namespace, recipe: Node2Vec, task: Task, path: Path) -> dict[str, Any] | None:
     """PecanPy's walks, gensim's training, our classifier."""
     out = path.with_name("pecanpy.npz")
     parameters = recipe.model_dump(include={"p", "q", "walks", "dim", "window", "negative", "lr", "threads"})
@@ -144,17 +105,18 @@ def peer_node2vec(
     if answer is None:
         return None
     with np.load(out) as found:
-        return {**answer["embed"], "f1": micro_f1(found["matrix"], groups)}
+        return {**answer["embed"], "f1": task.score(task.vectors(found["matrix"]), LABELLED).headline.value}
 
 
 def measure(options: argparse.Namespace) -> Result:
     """Rates first, then node2vec."""
-    graph, groups = read()
+    task = blogcatalog()
+    graph = task.graph
     with tempfile.TemporaryDirectory(prefix="polyvec-walks-") as folder:
         path = Path(folder) / "graph.npz"
         write_graph(graph, path)
         rows, runs = walk_rows(options, graph, path)
-        row, runs["node2vec"] = node2vec_row(options, graph, groups, path)
+        row, runs["node2vec"] = node2vec_row(options, task, path)
     settings = {"length": LENGTH, "threads": options.threads, "nodes": len(graph), "edges": len(graph.indices) // 2}
     notes = ["SparseOTF is PecanPy's general walk on the fly; FirstOrderUnweighted is its own choice for p = q = 1"]
     return Result("walks", [*rows, row], settings, runs, notes)
