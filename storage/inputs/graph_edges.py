@@ -85,7 +85,9 @@ def read_parquet(path: Path, wanted: Wanted) -> pa.Table:
         ) from error
     found = pa.table({role: _column(path, role, table[name]) for role, name in columns.items()})
     if (bad := _first_bad(found)) is not None:
-        _check_edge(f"row {bad + 1} of {str(path)!r}", list(found), [column[bad].as_py() for column in found.columns])
+        _check_edge(
+            f"row {bad + 1} of {str(path)!r}", found.column_names, [column[bad].as_py() for column in found.columns]
+        )
     return found
 
 
