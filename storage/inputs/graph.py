@@ -18,7 +18,7 @@ from storage.inputs.graph_edges import place, read_parquet, read_text
 from storage.inputs.graph_files import read_graph_file
 from storage.inputs.graph_matrix import read_adjacency
 from storage.inputs.graph_nodes import described, read_nodes
-from storage.inputs.graph_parts import Nodes, Part, numbered, strings
+from storage.inputs.graph_parts import Nodes, Part, encoded, numbered, strings
 from storage.inputs.graph_spec import GraphSpec, form, suffix
 
 
@@ -71,12 +71,8 @@ def _coded(
     """The ids in the order of rows, and the rows that each edge joins."""
     listed = [] if nodes is None else [nodes.ids]
     listed += [part.ids for part in parts if part.ids is not None]
-    ends = [_encoded(part.edges[role]) for role in ("source", "target") for part in parts]
-    chunks = [pa.array(it, pa.string()).dictionary_encode() for it in listed]
-    chunks += [chunk for column in ends for chunk in column.chunks]
-    if not chunks:
-        return pa.array([], pa.string()), np.empty(0, np.int32), np.empty(0, np.int32)
-    coded = pa.chunked_array(chunks).unify_dictionaries()
+    columns = [*listed, *(part.edges[role] for role in ("source", "target") for part in parts)]
+    coded = pa.chunked_array([encoded(column) for column in columns]).unify_dictionaries()
     ids = coded.chunk(0).dictionary
     rows = np.concatenate([chunk.indices.to_numpy() for chunk in coded.chunks])
     edges = sum(part.edges.num_rows for part in parts)
@@ -85,10 +81,6 @@ def _coded(
     if nodes is not None and len(ids) > len(nodes.ids):
         _refuse_unknown(parts, ids, len(nodes.ids), source, target, rows[:before], table)
     return ids, source, target
-
-
-def _encoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
 
 
 def _refuse_unknown(

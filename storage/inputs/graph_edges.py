@@ -19,6 +19,7 @@ from isal import igzip, isal_zlib
 from pyarrow import csv as pacsv
 
 from embedders.errors import InputError
+from storage.inputs.graph_parts import encoded
 from storage.inputs.graph_spec import suffix
 
 Wanted = Mapping[str, str | int]
@@ -84,7 +85,9 @@ def read_parquet(path: Path, wanted: Wanted) -> pa.Table:
         ) from error
     found = pa.table({role: _column(path, role, table[name]) for role, name in columns.items()})
     if (bad := _first_bad(found)) is not None:
-        _check_edge(f"row {bad + 1} of {str(path)!r}", list(found), [column[bad].as_py() for column in found.columns])
+        _check_edge(
+            f"row {bad + 1} of {str(path)!r}", found.column_names, [column[bad].as_py() for column in found.columns]
+        )
     return found
 
 
@@ -97,11 +100,8 @@ def _column(path: Path, role: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
             return column.cast(pa.float64())
         raise InputError(f"Got a weight of {kind} in {str(path)!r}; expected numbers. Convert the column.")
     if pa.types.is_integer(kind):  # each is written once, not once a row
-        coded = column.dictionary_encode()
-        return pa.chunked_array(
-            [pa.DictionaryArray.from_arrays(c.indices, c.dictionary.cast(pa.string())) for c in coded.chunks],
-            pa.dictionary(pa.int32(), pa.string()),
-        )
+        coded = encoded(column)
+        return pa.chunked_array([pa.DictionaryArray.from_arrays(coded.indices, coded.dictionary.cast(pa.string()))])
     if any(is_text(kind) for is_text in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)):
         return column.cast(pa.string())
     raise InputError(f"Got a {role} of {kind} in {str(path)!r}; expected strings or whole numbers. Convert the column.")

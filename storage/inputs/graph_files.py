@@ -43,7 +43,7 @@ def read_graph_file(path: Path, wanted: Mapping[str, str | int], id: str | None)
         raise InputError(f"Got {str(path)!r}, which cannot be read ({problem}); expected {what}.") from error
     names = _names(path, nodes, id)
     places = dict(zip((own for own, _ in nodes), names, strict=True))
-    spots = _Spots(path, edges)
+    spots = _Spots(path, edges, places)
     table: dict[str, Any] = {"source": [], "target": []}
     for number, edge in enumerate(edges):
         for role, end in zip(table, edge, strict=False):
@@ -72,11 +72,11 @@ def read_graph_file(path: Path, wanted: Mapping[str, str | int], id: str | None)
 class _Spots:
     """Where an edge stands, for people."""
 
-    def __init__(self, path: Path, edges: Sequence[tuple[Any, Any, Attributes]]) -> None:
-        self._path, self._edges = path, edges
+    def __init__(self, path: Path, edges: Sequence[tuple[Any, Any, Attributes]], names: Mapping[Any, str]) -> None:
+        self._path, self._edges, self._names = path, edges, names
 
     def __call__(self, edge: int) -> str:
-        source, target, _ = self._edges[edge]
+        source, target = (self._names.get(end, end) for end in self._edges[edge][:2])
         return f"edge {edge + 1} ({source!r} to {target!r}) of {str(self._path)!r}"
 
 

@@ -76,15 +76,25 @@ def numbered(names: pa.ChunkedArray | pa.Array, what: str) -> tuple[NDArray[np.i
     ------
     InputError : there are more than an int16 counts.
     """
-    column = names if isinstance(names, pa.ChunkedArray) else pa.chunked_array([names])
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(pa.string())
-    coded = column.dictionary_encode().unify_dictionaries()
-    if not len(column):
-        return np.empty(0, np.int16), ()
-    found = tuple(coded.chunk(0).dictionary.to_pylist())
+    coded = encoded(names)
+    found = tuple(coded.dictionary.to_pylist())
     if len(found) > np.iinfo(np.int16).max:
         raise InputError(
             f"Got {len(found):,} {what}; expected at most {np.iinfo(np.int16).max:,}. Is it the right column?"
         )
-    return np.concatenate([chunk.indices.to_numpy() for chunk in coded.chunks]).astype(np.int16), found
+    return coded.indices.to_numpy().astype(np.int16), found
+
+
+def encoded(column: pa.ChunkedArray | pa.Array) -> pa.DictionaryArray:
+    """Names as places in a list of those that occur, in order of first appearance."""
+    if pa.types.is_dictionary(column.type):
+        return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    coded = column.dictionary_encode()
+    if isinstance(coded, pa.DictionaryArray):
+        return coded
+    if not coded.num_chunks:
+        return pa.array([], pa.string()).dictionary_encode()
+    # all chunks share one dictionary; to unify them would hash it again for each
+    return pa.DictionaryArray.from_arrays(
+        pa.concat_arrays([c.indices for c in coded.chunks]), coded.chunk(0).dictionary
+    )
