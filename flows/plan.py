@@ -215,7 +215,7 @@ def _extent(
         on = "" if before is None else f": goes on from version {before.number}"
         if folds_into(spec, recipe, latest, scan.digest, force=False) is None:
             return on
-        return f": at most {spec.fold_in:.3g} of the rows new: folded in; else trained{on.replace(':', ',')}"
+        return f": at most {spec.fold_in:g} of the rows new: folded in; else trained{on.replace(': ', ', ')}"
     rows = pipeline.dataset(name).rows(scan)
     return "" if rows is None else f": {to_embed(latest, rows):,} of {len(rows.ids):,} rows to embed"
 
