@@ -69,7 +69,7 @@ def walk_rows(options: argparse.Namespace, graph: Graph, path: Path) -> tuple[li
 def node2vec_row(options: argparse.Namespace, task: Task, path: Path) -> tuple[Row, dict[str, Any]]:
     """Graph to matrix, with micro-F1 beside."""
     walks = 1 if options.small else 10
-    asked = {"p": options.p, "q": options.q, "walks": walks, "length": LENGTH, "threads": options.threads}
+    asked = {"p": options.p, "q": options.q, "walks": walks, "length": LENGTH, "epochs": 1, "threads": options.threads}
     recipe = Node2Vec.model_validate({"dim": 128, "window": 10, **asked})
     recipe.model_copy(update={"walks": 1, "length": 4}).fit(task.graph)
     mine = []

@@ -130,6 +130,18 @@ class Encoder(ABC, Generic[D_contra]):
         """How many rows of `data` are left out by rule, by reason; these are not answered by `encode`."""
         return {}
 
+    def fold_in(self, data: D_contra) -> Self:
+        """Without training: a row for each entity of `data` that is new since then, the others as they were trained.
+
+        Only of embedders that say `folds_in`.
+        """
+        raise NotImplementedError(f"{self.recipe.kind} folds nothing in")
+
+    @property
+    def untrained(self) -> int:
+        """How many of its rows came by `fold_in`."""
+        return 0
+
     def arrays(self) -> Mapping[str, NDArray[Any]]:
         """What was learned, by name: its fields that are arrays."""
         return {name: value for name, value in self._fields() if isinstance(value, np.ndarray)}
@@ -170,7 +182,7 @@ class Embedder(BaseModel, ABC, Generic[D]):
     can be encoded one by one with a fitted encoder, so that a later run embeds only new and changed rows;
     `deterministic` says that nothing is drawn at random, so that the seed changes nothing; `needs_start` that `fit`
     cannot do without `start`; `warm_start` that a change of the dataset goes on from the encoder of the version before,
-    instead of from scratch.
+    instead of from scratch; `folds_in` that its encoder can take in new rows without training (`Encoder.fold_in`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -185,6 +197,7 @@ class Embedder(BaseModel, ABC, Generic[D]):
     deterministic: ClassVar[bool] = False
     warm_start: ClassVar[bool] = False
     needs_start: ClassVar[bool] = False
+    folds_in: ClassVar[bool] = False
 
     seed: NonNegativeInt = Field(0, description="every random number comes from it")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -77,11 +77,18 @@ def word_start(folder: Path) -> Encoder[Corpus]:
 
 
 def graph_example(folder: Path) -> Example:
-    """Two cliques of 12 nodes joined by one edge, and a node without neighbours; some names are not plain ASCII."""
+    """Two cliques of 12 nodes joined by one edge, and a node without neighbours; some names are not plain ASCII.
+
+    Users and items stand by turns; the node without neighbours is a tag.
+    """
     names = [f"left {i}" for i in range(12)] + [f"правый{i}" for i in range(12)] + ["alone"]
     pairs = [(base + i, base + j) for base in (0, 12) for i in range(12) for j in range(i)] + [(0, 12), (24, 24)]
     source, target = np.array(pairs).T
-    return Example(Graph.from_edges(names, source, target), {name: name[:4] for name in names[1:12] + names[13:24]})
+    graph = replace(
+        Graph.from_edges(names, source, target),
+        types=np.array([0, 1] * 12 + [2], np.int16), type_names=("user", "item", "tag"),
+    )  # fmt: skip
+    return Example(graph, {name: name[:4] for name in names[1:12] + names[13:24]})
 
 
 def images_example(folder: Path) -> Example:

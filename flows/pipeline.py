@@ -87,6 +87,13 @@ class SpaceSpec(Frozen):
         strict=True,
         description="when only the dataset's contents changed, training goes on from the version before; false: from scratch",
     )
+    fold_in: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        strict=True,
+        description="when only the dataset's contents changed and at most this share of the rows is new since the last training, they are folded in instead of training; 0: never",
+    )
 
 
 class Pipeline(Frozen):
@@ -179,6 +186,11 @@ class Pipeline(Frozen):
             yield (
                 ("spaces", name, "embedder"),
                 f"got {spec.embedder!r} without a start, which it learns nothing without. Add start: {{space: NAME}}.",
+            )
+        if spec.fold_in and not kind.folds_in:
+            yield (
+                ("spaces", name, "fold_in"),
+                f"got {spec.fold_in:g} with {spec.embedder!r}, which folds no rows in. Leave fold_in out.",
             )
         if spec.dataset in self.datasets and kind.data not in self.datasets[spec.dataset].gives:
             got = self.datasets[spec.dataset].kind

@@ -13,7 +13,7 @@ import networkx as nx
 from embedders.base import Embedder
 from embedders.errors import InputError
 from flows.pipeline import Pipeline
-from flows.starts import given, goes_on_from
+from flows.starts import folds_into, given, goes_on_from
 from storage.changes import recipe_changes, start_change
 from storage.digests import DigestCache
 from storage.errors import NotFoundError
@@ -212,8 +212,12 @@ def _extent(
         return ""
     recipe = pipeline.recipe(name)
     if not recipe.inductive:
-        before = goes_on_from(pipeline.spaces[name], recipe, latest, scan.digest, force=False)
-        return "" if before is None else f": goes on from version {before.number}"
+        spec = pipeline.spaces[name]
+        before = goes_on_from(spec, recipe, latest, scan.digest, force=False)
+        on = "" if before is None else f": goes on from version {before.number}"
+        if folds_into(spec, recipe, latest, scan.digest, force=False) is None:
+            return on
+        return f": at most {spec.fold_in:g} of the rows new: folded in; else trained{on.replace(': ', ', ')}"
     rows = pipeline.dataset(name).rows(scan)
     return "" if rows is None else f": {to_embed(latest, rows):,} of {len(rows.ids):,} rows to embed"
 

@@ -42,11 +42,67 @@ def goes_on_from(
     A space with a `start` of its own begins there each time: that keeps its versions alike as well, and a word that is
     new in the dataset gets the vector that the start has for it.
     """
-    if parent is None or force or spec.start is not None or not (spec.warm_start and recipe.warm_start):
+    goes_on = spec.warm_start and recipe.warm_start
+    return _contents_changed(spec, recipe, parent, digest, force=force) if goes_on else None
+
+
+def folds_into(
+    spec: SpaceSpec, recipe: Embedder[Any], parent: Version | None, digest: str, *, force: bool
+) -> Version | None:
+    """The version that new rows may be folded into, under the same condition."""
+    return _contents_changed(spec, recipe, parent, digest, force=force) if spec.fold_in and recipe.folds_in else None
+
+
+def _contents_changed(
+    spec: SpaceSpec, recipe: Embedder[Any], parent: Version | None, digest: str, *, force: bool
+) -> Version | None:
+    if parent is None or force or spec.start is not None:
         return None
     m: Manifest = parent.manifest
     same = (m.fingerprint, m.dataset, m.made_from) == (recipe.fingerprint, spec.dataset, {})
     return parent if same and m.dataset_digest != digest else None
+
+
+@dataclass(frozen=True)
+class Folded:
+    """An encoder that new rows were folded into. trained: the number of the version whose training it still is."""
+
+    encoder: Encoder[Any]
+    trained: int
+
+
+def folded(
+    name: str, spec: SpaceSpec, recipe: Embedder[Any], data: Any, parent: Version | None, say: Callable[[str], None]
+) -> Folded | None:
+    """Fold the rows that are new since the last training into it; None when it cannot be, or they are too many.
+
+    parent : what `folds_into` found.
+    """
+    before = None if parent is None else _encoder_of(name, recipe, parent, say, "nothing is folded in")
+    if parent is None or before is None:
+        return None
+    trained = parent.manifest.folded_into or parent.number
+    encoder = before.fold_in(data)
+    rows = encoder.rows(data) - sum(encoder.excluded(data).values())
+    share = f"{name}: {encoder.untrained:,} of {rows:,} rows are new since version {trained} was trained"
+    if encoder.untrained > spec.fold_in * rows:
+        say(f"{share}, more than fold_in: {spec.fold_in:g}")
+        return None
+    say(f"{share}: folded in, no training")
+    return Folded(encoder, trained)
+
+
+def _encoder_of(
+    name: str, recipe: Embedder[Any], version: Version, say: Callable[[str], None], instead: str
+) -> Encoder[Any] | None:
+    """The encoder of a version; None when it cannot be read, and it is said what is done `instead`."""
+    try:
+        return version.encoder(recipe)
+    except UnreachableError:
+        raise
+    except (PolyvecError, OSError) as error:
+        say(f"{name}: the encoder of version {version.number} cannot be read; {instead}. {error}")
+    return None
 
 
 @dataclass(frozen=True)
@@ -83,13 +139,8 @@ def beginning(
             say(f"{name}: {len(found.words):,} of {len(ids):,} {recipe.entity}s begin at {spec.name}")
         return Beginning(found)
     if parent is not None:
-        try:
-            encoder = parent.encoder(recipe)
-        except UnreachableError:
-            raise
-        except (PolyvecError, OSError) as error:
-            say(f"{name}: the encoder of version {parent.number} cannot be read; training from scratch. {error}")
-        else:
+        encoder = _encoder_of(name, recipe, parent, say, "training from scratch")
+        if encoder is not None:
             say(f"{name}: goes on from version {parent.number}")
             return Beginning(encoder, parent)
     return Beginning()

@@ -22,7 +22,7 @@ from flows.looks import look
 from flows.pipeline import Pipeline
 from flows.plan import evaluation_fingerprint
 from flows.progress import board
-from flows.starts import Beginning
+from flows.starts import Beginning, Folded
 from storage import promotion, retention, tables
 from storage.digests import DigestCache
 from storage.incremental import basis
@@ -134,7 +134,9 @@ def embed_space(
             def begin() -> Beginning:
                 return starts.beginning(pipeline, name, recipe, data, upstream, before, board().say)
 
-            work = _work(writer, recipe, data, source, begin, force=force, progress=progress)
+            into = starts.folds_into(spec, recipe, parent, scan.digest, force=force)
+            folded = starts.folded(name, spec, recipe, data, into, board().say)
+            work = _work(writer, recipe, data, source, begin, folded, force=force, progress=progress)
             version = writer.commit(
                 work.source, work.encoder, work.batches, work.encoder.excluded(data), started,
                 reuse=work.reuse, encoder_of=work.encoder_of, replace=replace,
@@ -167,9 +169,13 @@ class Work:
 
 
 def _work(
-    writer: Writer, recipe: Embedder[Any], data: Any, source: Source, begin: Callable[[], Beginning], *, force: bool, progress: Progress
+    writer: Writer, recipe: Embedder[Any], data: Any, source: Source, begin: Callable[[], Beginning], folded: Folded | None,
+    *, force: bool, progress: Progress,
 ) -> Work:  # fmt: skip
     source = replace(source, rows=len(data), rejected=getattr(data, "rejected", ()))
+    if folded is not None:
+        source = replace(source, rows=folded.encoder.rows(data), folded_into=folded.trained)
+        return Work(source, folded.encoder, folded.encoder.encode(data, progress=progress))
     if not recipe.inductive:
         start = begin()
         encoder = recipe.fit(data, start=start.encoder, progress=progress)

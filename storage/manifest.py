@@ -112,6 +112,9 @@ class Manifest(Head):
     )
     start: Start | None = Field(None, description="a file or package of vectors that training began at")
     warm_start: PositiveInt | None = Field(None, description="the version of this space that training went on from")
+    folded_into: PositiveInt | None = Field(
+        None, description="the version whose training the vectors come from, when rows were only folded in since"
+    )
     libraries: Mapping[str, str]
     machine: Mapping[str, Any] = Field(description="threads, precision and device that were used")
     seconds: float

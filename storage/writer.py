@@ -32,7 +32,8 @@ from storage.space import Space, Version
 @dataclass(frozen=True)
 class Source:
     """What a version is made from. digest: of the dataset; rows: entities in it; upstream: spaces, with versions;
-    start: vectors from outside; warm_start: the version of the same space that training went on from.
+    start: vectors from outside; warm_start: the version of the same space that training went on from; folded_into: the
+    one whose training still holds, when rows were only folded in.
     """
 
     dataset: str
@@ -42,6 +43,7 @@ class Source:
     rejected: tuple[Rejected, ...] = ()
     start: Start | None = None
     warm_start: int | None = None
+    folded_into: int | None = None
 
     @property
     def made_from(self) -> dict[str, int | str]:
@@ -109,7 +111,7 @@ class Writer:
             streams = [copies(reuse.settled), chain(copies(reuse.moved), tally.watch(batches))]
             files = write_parts(streams, fresh, summary)
             counts = Counts(
-                input=source.rows, embedded=tally.rows + reuse.resumed, reused=reuse.reused, excluded=dict(excluded),
+                input=source.rows, embedded=tally.rows - tally.folded_in + reuse.resumed, reused=reuse.reused, folded_in=tally.folded_in, excluded=dict(excluded),
                 quarantined=len(tally.rejected),
             )  # fmt: skip
             counts.check()
@@ -120,7 +122,7 @@ class Writer:
             manifest = Manifest(
                 **head.model_dump(),
                 parent=None if self.parent is None else self.parent.number,
-                dataset=source.dataset, dataset_digest=source.digest, dataset_rejected=len(source.rejected), upstream=dict(source.upstream), start=source.start, warm_start=source.warm_start, counts=counts,
+                dataset=source.dataset, dataset_digest=source.digest, dataset_rejected=len(source.rejected), upstream=dict(source.upstream), start=source.start, warm_start=source.warm_start, folded_into=source.folded_into, counts=counts,
                 model=inside(model, self.paths.root), model_files=model_files, files=(*reuse.kept, *files), libraries=library_versions(),
                 machine=_machine(encoder, source), seconds=round(time.monotonic() - started, 3), run=self.run, created=datetime.now(UTC),
             )  # fmt: skip
@@ -159,9 +161,9 @@ def check_replaced(parent: Version | None, entity: str, dim: int, similarity: st
 
 def _machine(encoder: Encoder[Any], source: Source) -> dict[str, Any]:
     """How it was made; what went on from another version can be made again only with that one."""
-    mode = dict(encoder.mode)
-    if source.warm_start is not None and mode.get("reproducible", "no") != "no":
-        mode["reproducible"] = f"{mode['reproducible']}, from version {source.warm_start}"
+    mode, before = dict(encoder.mode), source.warm_start or source.folded_into
+    if before is not None and mode.get("reproducible", "no") != "no":
+        mode["reproducible"] = f"{mode['reproducible']}, from version {before}"
     return mode
 
 
@@ -171,6 +173,7 @@ class Tally:
     def __init__(self, dim: int) -> None:
         self.dim = dim
         self.rows = 0
+        self.folded_in = 0
         self.rejected: list[Rejected] = []
 
     def watch(self, batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -181,6 +184,8 @@ class Tally:
                     "The embedder is wrong: run embedders.testing over it."
                 )
             self.rows += len(batch.vectors)
+            origins = [batch.origin] * len(batch.vectors) if isinstance(batch.origin, str) else list(batch.origin)
+            self.folded_in += origins.count("folded_in")
             self.rejected.extend(batch.rejected)
             yield batch
 

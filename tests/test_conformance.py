@@ -25,6 +25,7 @@ PARAMETERS = {  # small where the defaults are for large data; an embedder that 
         "lr": 0.5,
     },  # words of two topics never meet, and absence teaches GloVe nothing: biases learn most
     "node2vec": {"dim": 24, "length": 20, "window": 5},
+    "metapath2vec": {"metapath": ["user", "item", "user"], "dim": 24, "length": 20, "window": 5},
     "cnn": {"batch_size": 8},
     "pretrained-words": {"file": str(Path(__file__).parent / "data/topics.vec")},
     "tfidf": {"dim": 8},

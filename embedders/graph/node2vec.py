@@ -13,16 +13,20 @@ from pydantic import Field
 from embedders.base import Batch, Embedder, Encoder, Matrix, Origin, Progress, Threads, Vectors, batches, silent
 from embedders.data import Graph
 from embedders.errors import InputError
-from embedders.start import LONGEST, start_rows
 
 
 @dataclass(frozen=True, eq=False)
 class NodeVectors(Encoder[Graph]):
-    """Node names and their vectors. matrix: (n, dim) float32. isolated: (n,) bool, nodes without a neighbour."""
+    """Node names and their vectors.
+
+    matrix : (n, dim) float32. isolated : (n,) bool, nodes without a neighbour. folded : (n,) bool, nodes that were not
+    trained, whose vectors were made from their neighbours' (`fold_in`); None where all were trained.
+    """
 
     ids: Sequence[str]
     matrix: Matrix
     isolated: NDArray[np.bool_]
+    folded: NDArray[np.bool_] | None = None
 
     @property
     def dim(self) -> int:
@@ -30,31 +34,55 @@ class NodeVectors(Encoder[Graph]):
 
     def encode(self, data: Graph, *, progress: Progress = silent) -> Iterator[Batch]:
         """The vectors of the nodes it was trained on, in the graph's order."""
+        origins = np.where(self.isolated, "isolated", "embedded").astype(object)
+        if self.folded is not None:
+            origins[self.folded & ~self.isolated] = "folded_in"
         first = 0
         for batch in batches(Vectors(self.entity, self.ids, self.matrix)):
-            alone = self.isolated[first : first + len(batch.vectors)]
+            origin: list[Origin] = origins[first : first + len(batch.vectors)].tolist()
             first += len(batch.vectors)
-            origin: list[Origin] = ["isolated" if it else "embedded" for it in alone.tolist()]
             yield Batch(batch.vectors, origin=origin)
 
+    def fold_in(self, data: Graph) -> Self:
+        from embedders.graph.fold_in import fold_in
+
+        return fold_in(self, data)
+
+    @property
+    def untrained(self) -> int:
+        return 0 if self.folded is None else int(self.folded.sum())
+
     def arrays(self) -> Mapping[str, NDArray[Any]]:
-        return {"matrix": self.matrix, "isolated": self.isolated}
+        found = {"matrix": self.matrix, "isolated": self.isolated}
+        return found if self.folded is None else found | {"folded": self.folded}
 
     def texts(self) -> Mapping[str, Sequence[str]]:
         return {"ids": self.ids}
+
+    @classmethod
+    def restored(
+        cls,
+        recipe: Embedder[Any],
+        arrays: Mapping[str, NDArray[Any]],
+        texts: Mapping[str, Sequence[str]],
+        mode: Mapping[str, Any],
+    ) -> Self:
+        """What `arrays` and `texts` gave."""
+        return cls(recipe, texts["ids"], arrays["matrix"], arrays["isolated"], arrays.get("folded"), mode=mode)
 
 
 class Node2Vec(Embedder[Graph]):
     """Random walks from every node, read as sentences by the skip-gram kernel of word2vec.
 
-    Walks are drawn a round at a time (one from each node), so memory is the graph, two matrices and one round.
+    Walks are drawn and learned in chunks, so memory is the graph, two matrices and a chunk, however many walks there are.
     """
 
     kind: ClassVar[str] = "node2vec"
     data: ClassVar[type] = Graph
     entity: ClassVar[str] = "node"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     warm_start: ClassVar[bool] = True
+    folds_in: ClassVar[bool] = True
 
     dim: int = Field(128, ge=1, le=4096, description="numbers in a vector")
     p: float = Field(1.0, gt=0, description="return parameter: above 1 walks seldom step straight back")
@@ -63,43 +91,28 @@ class Node2Vec(Embedder[Graph]):
     length: int = Field(80, ge=2, description="nodes in a walk")
     window: int = Field(10, ge=1, le=1000, description="farthest context node in a walk")
     negative: int = Field(5, ge=1, le=100, description="noise nodes a centre node")
-    epochs: int = Field(1, ge=1, description="passes over the walks; each draws new ones")
+    epochs: int = Field(2, ge=1, description="passes over the walks; each draws new ones")
     lr: float = Field(0.025, gt=0, le=1, description="first learning rate; falls linearly to a ten-thousandth")
     threads: Threads = 0
 
     def fit(self, data: Graph, *, start: Encoder[Graph] | None = None, progress: Progress = silent) -> NodeVectors:
         """Train on `data`; nodes that `start` knows begin at its vectors.
 
+        `mode` of the encoder holds the mean loss of each epoch.
+
         Raises
         ------
         InputError : the graph has no node, or `start` has another dimension.
         """
-        from embedders.kernels.skipgram import SkipGram
+        from embedders.graph.walked import learn
         from embedders.kernels.threads import cores
         from embedders.kernels.walks import Walker
 
-        n = len(data)
-        if not n:
+        if not len(data):
             raise InputError("Got a graph without a node; expected at least one edge.")
-        threads, rounds = self.threads or cores(), self.walks * self.epochs
-        walker = Walker(data, p=self.p, q=self.q, threads=threads)
-        rng = np.random.default_rng(self.seed)
-        offsets = np.arange(0, (n + 1) * self.length, self.length, dtype=np.int64)
-        model = None
-        for number in range(rounds):
-            starts = rng.permutation(n).astype(np.int32)
-            tokens = walker.walks(starts, length=self.length, seed=self.seed * rounds + number).reshape(-1)
-            if model is None:
-                visits = np.bincount(tokens[tokens >= 0], minlength=n)
-                model = SkipGram(
-                    visits, self.dim, self.window, self.negative, self.lr,
-                    total=rounds * len(tokens), threads=threads, seed=self.seed,
-                    start=None if start is None else start_rows(start, data, data.ids, self.dim, longest=LONGEST),
-                )  # fmt: skip
-            model.train(tokens, offsets, progress=progress, unit="steps")
-        assert model is not None  # rounds >= 1
-        mode = {"threads": threads, "precision": "fp32", "reproducible": "bytes" if threads == 1 else "no"}
-        return NodeVectors(self, data.ids, model.matrix, isolated(data), mode=mode)
+        walker = Walker(data, p=self.p, q=self.q, threads=self.threads or cores())
+        learned = learn(self, walker, data.ids, np.arange(len(data), dtype=np.int32), start, data, progress)
+        return NodeVectors(self, data.ids, learned.matrix, isolated(data), mode=learned.mode)
 
     @classmethod
     def restore(
@@ -109,7 +122,7 @@ class Node2Vec(Embedder[Graph]):
         texts: Mapping[str, Sequence[str]],
         mode: Mapping[str, Any],
     ) -> NodeVectors:
-        return NodeVectors(recipe, texts["ids"], arrays["matrix"], arrays["isolated"], mode=mode)
+        return NodeVectors.restored(recipe, arrays, texts, mode)
 
 
 def isolated(graph: Graph) -> NDArray[np.bool_]:

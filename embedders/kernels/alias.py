@@ -46,25 +46,30 @@ def alias_table(weights: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDAr
 
 
 @njit(nogil=True, cache=True)
-def _rows(indptr, weights, keep, other):
-    widest = 0
-    for row in range(len(indptr) - 1):
-        widest = max(widest, indptr[row + 1] - indptr[row])
-    small, large, scaled = np.empty(widest, np.int32), np.empty(widest, np.int32), np.empty(widest, np.float64)
+def _rows(indptr, indices, weights, packed, small, large, other, scaled, keep):
     for row in range(len(indptr) - 1):
         first, last = indptr[row], indptr[row + 1]
-        total = 0.0
+        n, total = last - first, 0.0
         for i in range(first, last):
             total += weights[i]
-        for i in range(first, last):
-            scaled[i - first] = weights[i] * (last - first) / total
-        _fill(scaled[: last - first], keep[first:last], other[first:last], small, large)
+        for i in range(n):
+            scaled[i] = weights[first + i] * n / total
+        _fill(scaled[:n], keep, other, small, large)
+        for i in range(n):
+            chance = np.uint64(min(keep[i] * 4294967296.0, 4294967295.0))
+            packed[first + i] = chance << np.uint64(32) | np.uint64(indices[first + other[i]])
 
 
 def alias_rows(
-    indptr: NDArray[np.int64], weights: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """One alias table a CSR row, laid out like its entries; `other` counts from the row's first entry."""
-    keep, other = np.empty(len(weights), np.float32), np.empty(len(weights), np.int32)
-    _rows(indptr, weights, keep, other)
-    return keep, other
+    indptr: NDArray[np.int64], indices: NDArray[np.int32], weights: NDArray[np.float32]
+) -> NDArray[np.uint64]:
+    """One alias table a CSR row, laid out like its entries.
+
+    Returns (nnz,) uint64: draw an entry of the row evenly; its high half is the chance (of 2^32) that the outcome is
+    the entry's own index, the low half the index that it is otherwise.
+    """
+    packed = np.empty(len(weights), np.uint64)
+    widest = int(np.diff(indptr).max(initial=0))
+    room = [np.empty(widest, kind) for kind in (np.int32, np.int32, np.int32, np.float64, np.float64)]
+    _rows(indptr, indices, weights, packed, *room)
+    return packed
