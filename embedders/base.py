@@ -10,7 +10,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
 
@@ -130,13 +130,16 @@ class Encoder(ABC, Generic[D_contra]):
         """How many rows of `data` are left out by rule, by reason; these are not answered by `encode`."""
         return {}
 
-    @abstractmethod
     def arrays(self) -> Mapping[str, NDArray[Any]]:
-        """What was learned, by name."""
+        """What was learned, by name: its fields that are arrays."""
+        return {name: value for name, value in self._fields() if isinstance(value, np.ndarray)}
 
     def texts(self) -> Mapping[str, Sequence[str]]:
-        """Lists of strings that belong to it (the vocabulary), by name."""
-        return {}
+        """Lists of strings that belong to it (the vocabulary), by name: its fields that are sequences."""
+        return {name: value for name, value in self._fields() if isinstance(value, Sequence)}
+
+    def _fields(self) -> Iterator[tuple[str, Any]]:
+        return ((part.name, getattr(self, part.name)) for part in fields(self))
 
     def save(self, folder: Path) -> None:
         """Write `encoder.json`, `weights.safetensors` and the string lists into `folder` (made if missing)."""
@@ -161,7 +164,8 @@ class Encoder(ABC, Generic[D_contra]):
 class Embedder(BaseModel, ABC, Generic[D]):
     """A recipe: frozen parameters, and `fit`, which turns a dataset into an encoder.
 
-    Class attributes: `kind` equals the entry-point name; `data` is the dataset class it reads; `entity` is what a row
+    Class attributes: `kind` equals the entry-point name; `data` is the dataset class it reads; `encoder` is the
+    class of what `fit` returns, restored from its fields unless `restore` says otherwise; `entity` is what a row
     of its space is; `version` is raised when the same parameters may give other numbers; `inductive` says that rows
     can be encoded one by one with a fitted encoder, so that a later run embeds only new and changed rows;
     `deterministic` says that nothing is drawn at random, so that the seed changes nothing; `needs_start` that `fit`
@@ -173,6 +177,7 @@ class Embedder(BaseModel, ABC, Generic[D]):
 
     kind: ClassVar[str]
     data: ClassVar[type]
+    encoder: ClassVar[type]
     entity: ClassVar[str]
     version: ClassVar[int] = 1
     similarity: ClassVar[Similarity] = "cosine"
@@ -188,7 +193,6 @@ class Embedder(BaseModel, ABC, Generic[D]):
         """Learn from `data`; `start` is a previous or pretrained encoder to go on from."""
 
     @classmethod
-    @abstractmethod
     def restore(
         cls,
         recipe: Self,
@@ -197,6 +201,8 @@ class Embedder(BaseModel, ABC, Generic[D]):
         mode: Mapping[str, Any],
     ) -> Encoder[D]:
         """The encoder whose parts `Encoder.save` wrote."""
+        found: Encoder[D] = cls.encoder(recipe, **texts, **arrays, mode=mode)
+        return found
 
     @classmethod
     def load(cls, folder: Path, recipe: Self | None = None) -> Encoder[D]:

@@ -41,3 +41,23 @@ def start_rows(start: Encoder[Any], data: Any, ids: Sequence[str], dim: int, *, 
         mean = float(np.sqrt(np.einsum("ij,ij->i", rows, rows)[known]).mean())
         rows *= np.float32(min(1.0, longest / max(mean, 1e-30)))
     return rows
+
+
+def check_freeze(freeze: bool, start: Encoder[Any] | None) -> None:
+    """Refuse to keep vectors that are not given.
+
+    Raises
+    ------
+    InputError : `freeze` without a start.
+    """
+    if freeze and start is None:
+        raise InputError("Got freeze: true and no start; expected vectors to keep. Give a start, or leave freeze out.")
+
+
+def picked(names: Sequence[Any], rows: Matrix, wanted: Sequence[Any]) -> Matrix:
+    """(len(wanted), dim) the row of each wanted name, NaN where there is none."""
+    place = {name: i for i, name in enumerate(names)}
+    out = np.full((len(wanted), rows.shape[1]), np.nan, np.float32)
+    pairs = np.array([(i, place[name]) for i, name in enumerate(wanted) if name in place], np.int64).reshape(-1, 2)
+    out[pairs[:, 0]] = rows[pairs[:, 1]]
+    return out

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from embedders.base import Matrix
 from embedders.errors import InputError
 from storage.changes import Changes, changes
-from storage.layout import read_matrix, read_table
 from storage.manifest import FileEntry
+from storage.parts import read_matrix, read_table
 from storage.space import Version
 
 ROWS_AT_ONCE = 16_384

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from embedders.base import Matrix
-from storage.layout import open_part, read_matrix, read_table
+from storage.parts import open_part, read_matrix, read_table
 from storage.space import Version
 
 T = TypeVar("T")

@@ -12,15 +12,17 @@ from pathlib import Path, PurePosixPath
 
 from storage import delta, promotion, releases
 from storage.errors import BusyError, FullError, NotWritableError
+from storage.lock import written_by
 from storage.paths import MODEL, NAME, PARTS, Paths
 from storage.places import AnyPath, Stored, check_writable, inside, remove, remove_empty, walk
 from storage.space import Space, Version
-from storage.writer import last_number, writing, written_by
+from storage.writer import last_number, writing
 
 AGE = 24 * 3600.0  # seconds after which what nobody needs goes, where a writer elsewhere may still be at work on it
 READERS = 3600.0  # seconds that readers of a log table are given
 UNFINISHED = 7 * 24 * 3600.0  # seconds that rows of a cut-off encode wait for a space that no pipeline has any more
 _PART = re.compile(rf"{PARTS.pattern}/part-\d{{5,}}\.parquet")
+_STAGED = re.compile(r"_delta_log/[^/]+#\d+")  # a file of the log that was not yet moved to its place
 ORPHAN = "left by a run that did not finish"
 
 
@@ -92,6 +94,8 @@ def garbage(space: Space, gone: Sequence[Version] = ()) -> list[Garbage]:
         path = inside(stored.place, folder)
         if path not in parts and (part := _PART.fullmatch(path)):
             found.append((stored, was.get(path) or _taken_out(part, before)))
+        elif _STAGED.fullmatch(path):
+            found.append((stored, None))
     for stored in walk(models):
         name = inside(stored.place, models).partition("/")[0]
         if name not in encoders and (model := MODEL.fullmatch(name)):
@@ -104,14 +108,16 @@ def garbage(space: Space, gone: Sequence[Version] = ()) -> list[Garbage]:
 
 
 def log_garbage(paths: Paths) -> list[Garbage]:
-    """Files of the log tables that were written anew since, and that no reader can be at any more."""
-    return [
-        Garbage(stored.place, stored.size, f"old file of {folder.name}")
-        for folder in (paths.metrics, paths.quarantine, paths.releases)
-        if delta.is_table(folder) and (needless := delta.needless(folder, READERS))
-        for stored in walk(folder)
-        if inside(stored.place, folder) in needless
-    ]
+    """Files of the log tables that were written anew since, and that nobody can be at any more."""
+    found: list[Garbage] = []
+    for folder in (paths.metrics, paths.quarantine, paths.releases):
+        needless = delta.needless(folder, READERS) if delta.is_table(folder) else ()
+        for stored in walk(folder):
+            path = inside(stored.place, folder)
+            staged = _STAGED.fullmatch(path) and time.time() - stored.modified > READERS
+            if path in needless or staged:
+                found.append(Garbage(stored.place, stored.size, ORPHAN if staged else f"old file of {folder.name}"))
+    return found
 
 
 def unfinished(paths: Paths, space: str, now: float | None = None) -> list[Garbage]:

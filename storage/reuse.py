@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from storage.digests import compare
 from storage.errors import DamagedError
-from storage.layout import COLUMNS, SCHEMA, read_table, rows_per_file
+from storage.layout import COLUMNS, SCHEMA, rows_per_file
 from storage.manifest import FileEntry
+from storage.parts import read_table
 from storage.places import AnyPath
 
 FAN = 8

@@ -15,8 +15,9 @@ from embedders.base import Embedder, Encoder, Matrix, Vectors
 from storage import delta, releases
 from storage.digests import compare
 from storage.errors import DamagedError, NotFoundError
-from storage.layout import COLUMNS, REMEDY, read_batches, read_matrix, read_table
+from storage.layout import COLUMNS
 from storage.manifest import Manifest
+from storage.parts import REMEDY, read_batches, read_matrix, read_table
 from storage.paths import Paths
 from storage.places import AnyPath, on_disk, size, together
 

@@ -17,8 +17,8 @@ from embedders.registry import embedder_class
 from storage import delta
 from storage.digests import compare
 from storage.errors import DamagedError
-from storage.layout import read_matrix, read_table
 from storage.manifest import library_versions
+from storage.parts import read_matrix, read_table
 from storage.places import AnyPath
 from storage.space import Version
 

@@ -1,10 +1,10 @@
 """The conformance suite over every entry point, over a good toy plug-in, and over toys that are broken on purpose."""
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -84,12 +84,6 @@ class ToyEncoder(Encoder[Graph]):
             rows = slice(first, first + self.recipe.batch_size)
             yield Batch(Vectors(self.entity, self.ids[rows], self.matrix[rows]))
 
-    def arrays(self):
-        return {"matrix": self.matrix}
-
-    def texts(self):
-        return {"ids": self.ids}
-
 
 class Toy(Embedder[Graph]):
     kind: ClassVar[str] = "toy"
@@ -111,10 +105,6 @@ class Toy(Embedder[Graph]):
 
     def random(self, shape):
         return np.float32(self.noise) * np.random.default_rng(self.seed).random(shape, np.float32)
-
-    @classmethod
-    def restore(cls, recipe, arrays: Mapping[str, Any], texts, mode):
-        return cls.encoder(recipe, texts["ids"], arrays["matrix"], mode=mode)
 
 
 class TestToy(EmbedderConformance):
@@ -146,9 +136,6 @@ class ColourEncoder(Encoder[Images]):
         with image.open(data.files[i]) as picture:
             return np.asarray(picture).mean(axis=(0, 1)) / 255 - self.shift
 
-    def arrays(self):
-        return {"shift": self.shift}
-
 
 class Colour(Embedder[Images]):
     kind: ClassVar[str] = "colour"
@@ -161,10 +148,6 @@ class Colour(Embedder[Images]):
 
     def fit(self, data, *, start=None, progress=silent):
         return self.encoder(self, np.full(3, 0.8, np.float32), mode={"precision": "fp32"})
-
-    @classmethod
-    def restore(cls, recipe, arrays: Mapping[str, Any], texts, mode):
-        return cls.encoder(recipe, arrays["shift"], mode=mode)
 
 
 class TestColour(EmbedderConformance):

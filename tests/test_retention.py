@@ -23,11 +23,12 @@ from flows.pipeline import Pipeline
 from storage import delta, promotion, releases, retention, tables
 from storage import writer as writer_module
 from storage.errors import BusyError, DamagedError, NotFoundError, NotWritableError
+from storage.lock import written_by
 from storage.promotion import commit, move, rollback
 from storage.retention import Keep, collect, expired, garbage, retire, sweep
 from storage.store import VectorStore
 from storage.verify import verify
-from storage.writer import writing, written_by
+from storage.writer import writing
 from tests.helpers_incremental import embed, installed, write_pipeline, write_rows
 from tests.helpers_store import edit, encoder_of, matrix_of, put, run_steps, write_project
 
@@ -487,6 +488,20 @@ def test_old_files_of_tables_go_once_no_reader_can_be_at_them(store, space, monk
     assert {path.name for path in log_files(store)} == set(delta.paths(store.paths.metrics))
     assert len(tables.metrics(store.paths, "s", 1)) == 18
     assert retention.log_garbage(store.paths) == []
+
+
+def test_what_a_kill_left_in_a_log_goes(store, space):
+    """The library writes a file of the log beside its place and moves it there; a kill can come between."""
+    tables.record_metrics(store.paths, "s", 1, "e", "0", [("m", 1.0, None, None)], {})
+    left = [folder / "_delta_log" / "_last_checkpoint#1" for folder in (space.folder, store.paths.metrics)]
+    for path in left:
+        path.touch()
+    before = {path for path in store.root.rglob("*") if path.is_file()} - set(left)
+    assert [one.place for one in collect(space, None)[1]] == left[:1]
+    assert retention.collect_logs(store.paths) == []  # somebody may be about to move it
+    os.utime(left[1], (1, 1))
+    assert [one.place for one in retention.collect_logs(store.paths)] == left[1:]
+    assert {path for path in store.root.rglob("*") if path.is_file()} == before
 
 
 def test_tables_that_many_spaces_write_at_once_lose_nothing(store):

@@ -20,6 +20,7 @@ import xxhash
 from embedders.base import Batch, Vectors
 from storage import layout, pages, seal, splice, thrift
 from storage.errors import DamagedError
+from storage.parts import read_batches, read_matrix, read_table
 from tests.helpers_store import matrix_of
 
 LEAF = "vector.list.element"
@@ -69,7 +70,7 @@ def test_our_parts_are_read_from_their_pages(tmp_path, monkeypatch, n, dim, rows
     for path, count in zip(paths, counts, strict=True):
         assert from_pages(path, np.empty((count, dim), np.float32))
     monkeypatch.setattr(pq.ParquetFile, "read", None)
-    found = layout.read_matrix(paths, counts, dim)
+    found = read_matrix(paths, counts, dim)
     assert found.dtype == np.float32 and found.shape == (n, dim) and not found.flags.writeable
     assert found.tobytes() == arrow.to_numpy().tobytes() == matrix.tobytes()
 
@@ -95,11 +96,11 @@ def test_files_of_others_are_left_to_pyarrow(tmp_path, monkeypatch, options):
     """They have no seal, and a bit that is flipped there is pyarrow's to find."""
     table, path = table_of(matrix_of(100, 5)), tmp_path / "part.parquet"
     pq.write_table(table, path, **(PLAIN | options))
-    monkeypatch.setattr(layout, "fill_from_pages", None)
-    found = layout.read_matrix([path], [100], 5)
+    monkeypatch.setattr("storage.parts.fill_from_pages", None)
+    found = read_matrix([path], [100], 5)
     assert np.array_equal(found, matrix_of(100, 5)) and not found.flags.writeable
-    assert layout.read_table([path], [100], layout.COLUMNS).equals(table)
-    assert layout.read_table([path], [100], ["origin", "id"]).equals(table.select(["origin", "id"]))
+    assert read_table([path], [100], layout.COLUMNS).equals(table)
+    assert read_table([path], [100], ["origin", "id"]).equals(table.select(["origin", "id"]))
 
 
 def test_fixed_size_lists_of_others(tmp_path):
@@ -108,10 +109,10 @@ def test_fixed_size_lists_of_others(tmp_path):
     kind = pa.list_(pa.field("element", pa.float32(), nullable=False), 5)
     fixed = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), type=kind)
     pq.write_table(with_vectors(table_of(matrix), fixed), path, **PLAIN)
-    assert np.array_equal(layout.read_matrix([path], [40], 5), matrix)
+    assert np.array_equal(read_matrix([path], [40], 5), matrix)
     pq.write_table(with_vectors(table_of(matrix), fixed), path, **(PLAIN | {"store_schema": True}))
     with pytest.raises(DamagedError, match=r"part\.parquet"):
-        layout.read_matrix([path], [40], 5)
+        read_matrix([path], [40], 5)
 
 
 @pytest.mark.parametrize("element", [None, 1.5])
@@ -121,7 +122,7 @@ def test_nullable_elements_and_other_numbers_are_refused(tmp_path, element, valu
     path = tmp_path / "part.parquet"
     pq.write_table(with_vectors(table_of(matrix_of(2, 2)), vectors), path, **PLAIN)
     with pytest.raises(DamagedError, match=r"part\.parquet"):
-        layout.read_matrix([path], [2], 2)
+        read_matrix([path], [2], 2)
 
 
 @pytest.mark.parametrize("options", [{}, {"compression": "zstd"}], ids=["pages", "pyarrow"])
@@ -135,7 +136,7 @@ def test_ragged_lists_are_refused(tmp_path, lengths, options):
     for width in {dim, 4}:
         if set(lengths) != {width}:
             with pytest.raises(DamagedError, match=rf"part\.parquet.*{n} of {width}"):
-                layout.read_matrix([path], [n], width)
+                read_matrix([path], [n], width)
 
 
 @pytest.mark.parametrize(("rows", "dim"), [(6, 4), (8, 3), (12, 2), (24, 1), (1, 24), (3, 8)])
@@ -143,9 +144,9 @@ def test_another_shape_of_the_same_size_is_refused(tmp_path, rows, dim):
     paths, counts = write(tmp_path, matrix_of(4, 6))
     assert not from_pages(paths[0], np.empty((rows, dim), np.float32))
     with pytest.raises(DamagedError, match=r"part-00000\.parquet"):
-        layout.read_matrix(paths, [rows], dim)
+        read_matrix(paths, [rows], dim)
     with pytest.raises(DamagedError, match=rf"4 vectors of 6 numbers; expected 4 of {dim}"):
-        layout.read_matrix(paths, counts, dim)
+        read_matrix(paths, counts, dim)
 
 
 def part_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, pa.Table]:
@@ -166,15 +167,15 @@ def reads(path: Path, table: pa.Table) -> dict[str, Callable[[], bool]]:
     numbers = table["vector"].combine_chunks().flatten().to_numpy()
 
     def batches() -> bool:
-        found = list(layout.read_batches([path], [rows], ["id", "vector"], 7))
+        found = list(read_batches([path], [rows], ["id", "vector"], 7))
         return pa.Table.from_batches(found, table.select(["id", "vector"]).schema).equals(
             table.select(["id", "vector"])
         )
 
     return {
-        "ids": lambda: layout.read_table([path], [rows], ["id"]).equals(table.select(["id"])),
-        "matrix": lambda: layout.read_matrix([path], [rows], dim).tobytes() == numbers.tobytes(),
-        "table": lambda: layout.read_table([path], [rows], layout.COLUMNS).equals(table),
+        "ids": lambda: read_table([path], [rows], ["id"]).equals(table.select(["id"])),
+        "matrix": lambda: read_matrix([path], [rows], dim).tobytes() == numbers.tobytes(),
+        "table": lambda: read_table([path], [rows], layout.COLUMNS).equals(table),
         "batches": batches,
     }
 

@@ -181,11 +181,6 @@ def test_frozen_words_keep_their_vectors_and_new_ones_join_them(model, loss, thr
     assert all(np.abs(after[f"z{i}"] - begun[f"z{i}"]).max() > 0.01 for i in range(10))
 
 
-def test_freezing_without_a_start():
-    with pytest.raises(InputError, match="freeze: true and no start"):
-        SMALL.model_copy(update={"freeze": True}).fit(corpus(topics("x")))
-
-
 def test_a_start_of_the_same_model_answers_as_before():
     """Training goes on near where it stood (vectors are made shorter): its loss is far below that of zeros."""
     data = corpus(topics("x", "y", documents=1000))

@@ -145,6 +145,7 @@ class AdaGrad:
     symmetric : a pair (i, j) stands also for (j, i).
     start : (words, dim) vectors to begin with; NaN rows and None begin at random. A vector is the sum of word and
         context vector, so each of both begins with half of it.
+    freeze : words that have a start stay there; their biases learn.
     """
 
     words: int
@@ -154,6 +155,7 @@ class AdaGrad:
     threads: int
     seed: int
     start: Matrix | None = None
+    freeze: bool = False
 
     def __post_init__(self) -> None:
         n, dim = self.words, self.dim
@@ -175,6 +177,9 @@ class AdaGrad:
             rows[:, squares, one] = FIXED
             if self.start is not None:
                 known = np.isfinite(self.start).all(axis=1)
+                if self.freeze:
+                    rows[known, vector, :dim] = 0
+                    rows[known, squares, :dim] = FIXED
                 rows[known, vector, :dim] += self.start[known] / 2
 
     @property

@@ -113,7 +113,9 @@ def _learn(work, c, target, positives, count, rate, weight, mixed, room):
 
 
 @njit(nogil=True, cache=True, fastmath=True, boundscheck=False, error_model="numpy")
-def _skip_gram(buffer, n, noise, other, indptr, rows, w, c, work, pool, stamp, start, window, negative, rate, state):
+def _skip_gram(
+    buffer, n, noise, other, indptr, rows, ends, learning, w, c, work, pool, stamp, start, window, negative, rate, state
+):  # fmt: skip
     """Train on the words buffer[:n], each the centre once."""
     multiply, add = np.uint64(6364136223846793005), np.uint64(1442695040888963407)
     h, g = work[0], work[1]
@@ -147,12 +149,14 @@ def _skip_gram(buffer, n, noise, other, indptr, rows, w, c, work, pool, stamp, s
         h *= np.float32(1) / np.float32(last - first)
         weight = np.float32(negative * positives[now]) / np.float32(len(pool))
         _learn(work, c, targets[now], positives[now], counts[now], rate, weight, mixed, room)
-        add_to_rows(w, rows, first, last, g)
+        add_to_rows(w, learning, ends[buffer[i]], ends[buffer[i] + 1], g)
     return state
 
 
 @njit(nogil=True, cache=True, fastmath=True, boundscheck=False, error_model="numpy")
-def _cbow(buffer, n, noise, other, indptr, rows, w, c, work, pool, stamp, start, window, negative, rate, state):
+def _cbow(
+    buffer, n, noise, other, indptr, rows, ends, learning, w, c, work, pool, stamp, start, window, negative, rate, state
+):  # fmt: skip
     """Train on the words buffer[:n], each found from the mean of the rows of the words around it."""
     multiply, add = np.uint64(6364136223846793005), np.uint64(1442695040888963407)
     ring = 2 * window + 1
@@ -164,7 +168,7 @@ def _cbow(buffer, n, noise, other, indptr, rows, w, c, work, pool, stamp, start,
     for i in range(-window, n + window + 1):
         if 0 <= i - window - 1 < n:  # leaves: its place is taken by the one that enters
             word, place = buffer[i - window - 1], (i - window - 1) % ring
-            add_to_rows(w, rows, indptr[word], indptr[word + 1], gradients[place])
+            add_to_rows(w, learning, ends[word], ends[word + 1], gradients[place])
             gradients[place] = 0
         if i + window < n:
             word, place = buffer[i + window], (i + window) % ring
@@ -207,10 +211,13 @@ def _words(indptr, rows, w, out):
 
 @njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
 def _segment(
-    tokens, offsets, first, last, document, keep, noise, other, indptr, rows, w, c, work,
+    tokens, offsets, first, last, document, keep, noise, other, indptr, rows, ends, learning, w, c, work,
     cbow, window, negative, lr, total, done, slot, state,
 ):  # fmt: skip
-    """Train on tokens[first:last]; `document` holds `first`. Rows below 0 and from len(keep) on are skipped."""
+    """Train on tokens[first:last]; `document` holds `first`. Rows below 0 and from len(keep) on are skipped.
+
+    ends, learning : CSR as `indptr` and `rows`, without the rows that stay as they are.
+    """
     buffer, pool = np.empty(CHUNK, np.int32), np.zeros(negative * (1 if cbow else window), np.int64)
     stamp = np.full(len(keep), -1, np.int64)
     position = first
@@ -226,12 +233,14 @@ def _segment(
         done[slot] += position - start
         if cbow:
             state = _cbow(
-                buffer, n, noise, other, indptr, rows, w, c, work, pool, stamp, start, window, negative, rate, state
-            )
+                buffer, n, noise, other, indptr, rows, ends, learning, w, c, work, pool, stamp, start, window, negative,
+                rate, state,
+            )  # fmt: skip
         else:
             state = _skip_gram(
-                buffer, n, noise, other, indptr, rows, w, c, work, pool, stamp, start, window, negative, rate, state
-            )
+                buffer, n, noise, other, indptr, rows, ends, learning, w, c, work, pool, stamp, start, window, negative,
+                rate, state,
+            )  # fmt: skip
     return state
 
 
@@ -256,6 +265,7 @@ class SubwordGram:
     cbow : the mean of all rows of the contexts finds the centre; else the centre finds its contexts.
     start, start_ngrams, start_context : (n, dim), (n_buckets, dim) and (n, dim) vectors of words, rows of buckets and
         rows that answer to begin with; NaN rows and None begin at random (answers: at zero).
+    frozen : (n,) bool, words that keep their vectors: none of the rows that make them up learns.
     """
 
     weights: NDArray[Any]
@@ -272,6 +282,7 @@ class SubwordGram:
     start: Matrix | None = None
     start_ngrams: Matrix | None = None
     start_context: Matrix | None = None
+    frozen: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         n, table = len(self.weights), self.subwords
@@ -288,6 +299,7 @@ class SubwordGram:
             known = np.flatnonzero(np.isfinite(self.start).all(axis=1))
             missing = (self.start[known] - self.matrix[known]) * np.diff(table.indptr)[known, None]
             self._rows[known, : self.dim] += missing
+        self._learning = (table.indptr, table.rows) if self.frozen is None else table.without(self.frozen)
         share = self.weights / max(1, self.weights.sum())
         with np.errstate(divide="ignore"):
             keep = (np.sqrt(share / self.sample) + 1) * (self.sample / share) if self.sample else np.ones(n)
@@ -327,7 +339,8 @@ class SubwordGram:
             state = np.random.SeedSequence([self.seed, base + number]).generate_state(1, np.uint64)[0]
             _segment(
                 tokens, offsets, begin, min(begin + SEGMENT, len(tokens)), int(documents[number]),
-                self._keep, self._noise, self._other, table.indptr, table.rows, self._rows, self._context, spaces[slot],
+                self._keep, self._noise, self._other, table.indptr, table.rows, *self._learning, self._rows, self._context,
+                spaces[slot],
                 self.cbow, self.window, self.negative, self.lr, float(self.total),
                 self._done, slot * CACHE_LINE, state,
             )  # fmt: skip

@@ -102,6 +102,13 @@ class Subwords:
         rows[own], rows[~own] = np.arange(n), n + place[inverse]
         return cls(indptr, rows, distinct[order])
 
+    def without(self, words: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """`indptr` and `rows`, less all rows that some of these words hold. words: (n_words,) bool."""
+        held = np.zeros(len(words) + len(self.buckets), bool)
+        held[self.rows[np.repeat(words, np.diff(self.indptr))]] = True
+        stays = ~held[self.rows]
+        return np.concatenate([[0], np.cumsum(stays)])[self.indptr], self.rows[stays]
+
     def means(self, vectors: Matrix) -> Matrix:
         """(m, dim) float32: for each bucket the mean vector of the words that hold it, NaN where none is known.
 

@@ -6,9 +6,9 @@ inverse frequency, SIF).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,12 +56,6 @@ class DocumentMeans(Encoder[Documents]):
             means -= np.einsum("ij,j->i", means, direction)[:, None] * direction
         return bags.Embedded(means, known, scale)
 
-    def arrays(self) -> Mapping[str, NDArray[Any]]:
-        return {"weighted": self.weighted, "common": self.common}
-
-    def texts(self) -> Mapping[str, Sequence[str]]:
-        return {"words": self.words}
-
 
 class DocumentMean(Embedder[Documents]):
     """The mean of the word vectors of a document, rare words first, without the direction that all documents share.
@@ -71,6 +65,7 @@ class DocumentMean(Embedder[Documents]):
 
     kind: ClassVar[str] = "documents"
     data: ClassVar[type] = Documents
+    encoder: ClassVar[type] = DocumentMeans
     entity: ClassVar[str] = "document"
     inductive: ClassVar[bool] = True
     deterministic: ClassVar[bool] = True
@@ -130,16 +125,6 @@ class DocumentMean(Embedder[Documents]):
             )
         peak = np.take_along_axis(found, np.abs(found).argmax(axis=1)[:, None], axis=1)  # a sign that does not depend
         return np.ascontiguousarray(found * np.sign(peak), np.float32)  # on the library
-
-    @classmethod
-    def restore(
-        cls,
-        recipe: Self,
-        arrays: Mapping[str, NDArray[Any]],
-        texts: Mapping[str, Sequence[str]],
-        mode: Mapping[str, Any],
-    ) -> DocumentMeans:
-        return DocumentMeans(recipe, texts["words"], arrays["weighted"], arrays["common"], mode=mode)
 
 
 def _means(

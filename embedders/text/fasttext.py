@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from embedders.base import Embedder, Encoder, Matrix, Progress, Threads, silent
 from embedders.data import Corpus
 from embedders.errors import InputError
-from embedders.start import start_rows
+from embedders.start import check_freeze, picked, start_rows
 from embedders.text.vectors import WordVectors, frequent
 
 
@@ -29,9 +29,6 @@ class SubwordVectors(WordVectors):
     buckets: NDArray[np.int32]
     ngrams: Matrix
     context: Matrix
-
-    def arrays(self) -> Mapping[str, NDArray[Any]]:
-        return {**super().arrays(), "buckets": self.buckets, "ngrams": self.ngrams, "context": self.context}
 
     def vectors_of(self, words: Sequence[str]) -> Matrix:
         """(len(words), dim) float32: vectors of any words, those of the vocabulary as they stand.
@@ -77,6 +74,7 @@ class FastText(Embedder[Corpus]):
 
     kind: ClassVar[str] = "fasttext"
     data: ClassVar[type] = Corpus
+    encoder: ClassVar[type] = SubwordVectors
     entity: ClassVar[str] = "word"
     subwords: ClassVar[bool] = True  # its encoder has `vectors_of`, for words that the vocabulary lacks
 
@@ -90,9 +88,11 @@ class FastText(Embedder[Corpus]):
     epochs: int = Field(5, ge=1, description="passes over the corpus")
     lr: float = Field(0.05, gt=0, le=1, description="first learning rate; falls linearly to a ten-thousandth")
     min_count: int = Field(5, ge=1, description="rarer words are left out")
+    max_vocab: int | None = Field(None, ge=1, description="most words; the rarest are left out")
     min_n: int = Field(3, ge=1, le=100, description="fewest characters of an n-gram of <word>")
     max_n: int = Field(6, ge=1, le=100, description="most characters of an n-gram of <word>")
     buckets: int = Field(2_000_000, ge=1, le=2**31 - 1, description="n-grams are hashed into so many numbers")
+    freeze: bool = Field(False, description="words that the start knows keep their vectors; only the others learn")
     threads: Threads = 0
 
     @model_validator(mode="after")
@@ -102,35 +102,38 @@ class FastText(Embedder[Corpus]):
         return self
 
     def fit(self, data: Corpus, *, start: Encoder[Corpus] | None = None, progress: Progress = silent) -> SubwordVectors:
-        """Train on `data`; words that `start` knows begin at its vectors.
+        """Train on `data`; words that `start` knows begin at its vectors, and stay there with `freeze`.
 
         If `start` is a fastText with the same n-grams, their rows go on as well, and the rows that answer; else each
-        n-gram begins at the mean vector of the words of `start` that hold it.
+        n-gram begins at the mean vector of the words of `start` that hold it. With `freeze` the n-grams of known words stay
+        as well: a new word learns by its own row and by the n-grams that are new.
 
         Raises
         ------
-        InputError : no word occurs `min_count` times, or `start` has another dimension.
+        InputError : no word occurs `min_count` times; `start` has another dimension; `freeze` without a start.
         """
         from embedders.kernels.subword_gram import SubwordGram
         from embedders.kernels.subwords import Subwords
         from embedders.kernels.threads import cores
 
-        words = frequent(data, self.min_count)
+        check_freeze(self.freeze, start)
+        words = frequent(data, self.min_count, self.max_vocab)
         table = Subwords.of(words, self.min_n, self.max_n, self.buckets)
         threads = self.threads or cores()
-        rows = ngrams = context = None
+        rows = ngrams = context = frozen = None
         if start is not None:
             rows = start_rows(start, data, words, self.dim)
+            frozen = ~np.isnan(rows[:, 0]) if self.freeze else None
             if isinstance(start, SubwordVectors) and _ngrams_of(start.recipe) == _ngrams_of(self):
-                ngrams = _picked(start.buckets.tolist(), start.ngrams, table.buckets.tolist())
+                ngrams = picked(start.buckets.tolist(), start.ngrams, table.buckets.tolist())
                 if start.recipe.model_dump()["model"] == self.model:
-                    context = _picked(start.words, start.context, words)
+                    context = picked(start.words, start.context, words)
             else:
                 ngrams = table.means(rows)
         model = SubwordGram(
             data.counts[: len(words)], table, self.dim, self.window, self.negative, self.lr,
             total=len(data.tokens) * self.epochs, threads=threads, seed=self.seed, sample=self.sample,
-            cbow=self.model == "cbow", start=rows, start_ngrams=ngrams, start_context=context,
+            cbow=self.model == "cbow", start=rows, start_ngrams=ngrams, start_context=context, frozen=frozen,
         )  # fmt: skip
         for _ in range(self.epochs):
             model.train(data.tokens, data.offsets, progress=progress)
@@ -138,32 +141,12 @@ class FastText(Embedder[Corpus]):
             "threads": threads, "precision": "fp32", "reproducible": "bytes" if threads == 1 else "no",
             "tokens": len(data.tokens), "vocabulary": len(words), "buckets": len(table.buckets),
         }  # fmt: skip
-        order = np.argsort(table.buckets)
-        return SubwordVectors(
-            self, words, model.matrix, table.buckets[order], model.ngrams[order], model.context, mode=mode
-        )
-
-    @classmethod
-    def restore(
-        cls,
-        recipe: Self,
-        arrays: Mapping[str, NDArray[Any]],
-        texts: Mapping[str, Sequence[str]],
-        mode: Mapping[str, Any],
-    ) -> SubwordVectors:
-        names = ("matrix", "buckets", "ngrams", "context")
-        return SubwordVectors(recipe, texts["words"], *(arrays[name] for name in names), mode=mode)
+        order, matrix = np.argsort(table.buckets), model.matrix
+        if frozen is not None and rows is not None:
+            matrix[frozen] = rows[frozen]  # which the mean of the parts is but for rounding
+        return SubwordVectors(self, words, matrix, table.buckets[order], model.ngrams[order], model.context, mode=mode)
 
 
 def _ngrams_of(recipe: Any) -> tuple[int, int, int]:
     """What decides which n-gram has which number."""
     return recipe.min_n, recipe.max_n, recipe.buckets
-
-
-def _picked(names: Sequence[Any], rows: Matrix, wanted: Sequence[Any]) -> Matrix:
-    """(len(wanted), dim) the row of each wanted name, NaN where there is none."""
-    place = {name: i for i, name in enumerate(names)}
-    out = np.full((len(wanted), rows.shape[1]), np.nan, np.float32)
-    pairs = np.array([(i, place[name]) for i, name in enumerate(wanted) if name in place], np.int64).reshape(-1, 2)
-    out[pairs[:, 0]] = rows[pairs[:, 1]]
-    return out

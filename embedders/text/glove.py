@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from embedders.base import EXECUTION, Embedder, Encoder, Progress, Threads, silent
 from embedders.data import Corpus
 from embedders.errors import InputError
-from embedders.start import start_rows
+from embedders.start import check_freeze, start_rows
 from embedders.text.vectors import WordVectors, frequent
 
 
@@ -26,6 +24,7 @@ class Glove(Embedder[Corpus]):
 
     kind: ClassVar[str] = "glove"
     data: ClassVar[type] = Corpus
+    encoder: ClassVar[type] = WordVectors
     entity: ClassVar[str] = "word"
 
     dim: int = Field(100, ge=1, le=4096, description="numbers in a vector")
@@ -37,6 +36,7 @@ class Glove(Embedder[Corpus]):
     lr: float = Field(0.05, gt=0, le=1, description="first learning rate; AdaGrad lowers it for each number")
     min_count: int = Field(5, ge=1, description="rarer words are left out")
     max_vocab: int | None = Field(None, ge=1, description="most words; the rarest are left out")
+    freeze: bool = Field(False, description="words that the start knows keep their vectors; only the others learn")
     threads: Threads = 0
     memory: int = Field(
         1024,
@@ -55,12 +55,12 @@ class Glove(Embedder[Corpus]):
         return self.model_copy(update={"scratch": str(base / Path(self.scratch).expanduser())})
 
     def fit(self, data: Corpus, *, start: Encoder[Corpus] | None = None, progress: Progress = silent) -> WordVectors:
-        """Count and train; words that `start` knows begin at its vectors.
+        """Count and train; words that `start` knows begin at its vectors, and stay there with `freeze`.
 
         Raises
         ------
-        InputError : no word occurs `min_count` times; no two of them are neighbours; `start` has another dimension; the
-            rate is too high; `scratch` cannot be written to.
+        InputError : no word occurs `min_count` times; no two of them are neighbours; `start` has another dimension; `freeze`
+            without a start; the rate is too high; `scratch` cannot be written to.
         PolyvecError : the disk is full.
         """
         from embedders.kernels.adagrad import AdaGrad
@@ -69,6 +69,7 @@ class Glove(Embedder[Corpus]):
         from embedders.kernels.threads import cores
         from embedders.spill import Spill
 
+        check_freeze(self.freeze, start)
         words = frequent(data, self.min_count, self.max_vocab)
         known, counts = len(words), data.counts[: len(words)]
         before = None if start is None else start_rows(start, data, words, self.dim)
@@ -84,7 +85,7 @@ class Glove(Embedder[Corpus]):
                     f"Got no two words of the vocabulary ({known:,} words) beside each other in any document; expected "
                     "documents of several words. Lower min_count, or look how the text is cut."
                 )
-            model = AdaGrad(known, self.dim, self.lr, self.symmetric, threads, self.seed, before)
+            model = AdaGrad(known, self.dim, self.lr, self.symmetric, threads, self.seed, before, self.freeze)
             done, total = np.arange(self.epochs) * pairs.count, self.epochs * pairs.count
             loss = [model.train(pairs, progress, int(so_far), total) for so_far in done]
         mode = {
@@ -92,13 +93,3 @@ class Glove(Embedder[Corpus]):
             "tokens": len(data.tokens), "vocabulary": known, "pairs": pairs.count, "loss": loss,
         }  # fmt: skip
         return WordVectors(self, words, model.matrix, mode=mode)
-
-    @classmethod
-    def restore(
-        cls,
-        recipe: Self,
-        arrays: Mapping[str, NDArray[Any]],
-        texts: Mapping[str, Sequence[str]],
-        mode: Mapping[str, Any],
-    ) -> WordVectors:
-        return WordVectors(recipe, texts["words"], arrays["matrix"], mode=mode)

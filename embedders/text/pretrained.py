@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from embedders.base import EXECUTION, Embedder, Encoder, Progress, silent
@@ -64,6 +63,7 @@ class PretrainedWords(Embedder[Corpus]):
 
     kind: ClassVar[str] = "pretrained-words"
     data: ClassVar[type] = Corpus
+    encoder: ClassVar[type] = PretrainedVectors
     entity: ClassVar[str] = "word"
     deterministic: ClassVar[bool] = True
 
@@ -137,14 +137,3 @@ class PretrainedWords(Embedder[Corpus]):
             )
         mode = {"threads": 1, "precision": "fp32", "reproducible": "bytes", "left_out": dict(table.left_out)}
         return PretrainedVectors(self, words, np.ascontiguousarray(matrix), mode=mode)
-
-    @classmethod
-    def restore(
-        cls,
-        recipe: Self,
-        arrays: Mapping[str, NDArray[Any]],
-        texts: Mapping[str, Sequence[str]],
-        mode: Mapping[str, Any],
-    ) -> PretrainedVectors:
-        """The encoder from its saved arrays; the file it came from is not needed."""
-        return PretrainedVectors(recipe, texts["words"], arrays["matrix"], mode=mode)

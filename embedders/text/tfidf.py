@@ -6,9 +6,9 @@ Sources: S. Deerwester et al., "Indexing by latent semantic analysis", JASIS 199
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,12 +59,6 @@ class LatentDocuments(Encoder[Documents]):
         weights = _weights(data, rows, place, self.idf, sublinear=self.recipe.sublinear)
         return bags.Embedded(weights @ self.directions, np.diff(weights.indptr), np.ones(weights.shape[0], np.float32))
 
-    def arrays(self) -> Mapping[str, NDArray[Any]]:
-        return {"idf": self.idf, "directions": self.directions}
-
-    def texts(self) -> Mapping[str, Sequence[str]]:
-        return {"words": self.words}
-
 
 class TfIdf(Embedder[Documents]):
     """Weighted bags of words, scaled to length 1 and projected onto their `dim` strongest directions.
@@ -75,6 +69,7 @@ class TfIdf(Embedder[Documents]):
 
     kind: ClassVar[str] = "tfidf"
     data: ClassVar[type] = Documents
+    encoder: ClassVar[type] = LatentDocuments
     entity: ClassVar[str] = "document"
     inductive: ClassVar[bool] = True
 
@@ -134,16 +129,6 @@ class TfIdf(Embedder[Documents]):
         place[chosen] = np.arange(len(chosen))
         idf = 1 + np.log((1 + len(data)) / (1 + within[chosen]))
         return [data.words[row] for row in chosen.tolist()], place, idf.astype(np.float32)
-
-    @classmethod
-    def restore(
-        cls,
-        recipe: Self,
-        arrays: Mapping[str, NDArray[Any]],
-        texts: Mapping[str, Sequence[str]],
-        mode: Mapping[str, Any],
-    ) -> LatentDocuments:
-        return LatentDocuments(recipe, texts["words"], arrays["idf"], arrays["directions"], mode=mode)
 
 
 def strongest(

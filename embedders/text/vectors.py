@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embedders.base import Batch, Encoder, Matrix, Progress, Vectors, batches, silent
 from embedders.data import Corpus
@@ -49,9 +47,3 @@ class WordVectors(Encoder[Corpus]):
         left = len(data) - len(self.words)
         rare = min(left, int((data.counts < getattr(self.recipe, "min_count", 0)).sum()))
         return {"below_min_count": rare} | ({"beyond_max_vocab": left - rare} if left > rare else {})
-
-    def arrays(self) -> Mapping[str, NDArray[Any]]:
-        return {"matrix": self.matrix}
-
-    def texts(self) -> Mapping[str, Sequence[str]]:
-        return {"words": self.words}

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from embedders.base import EXECUTION, Embedder, Encoder, Matrix, Progress, Threads, silent
 from embedders.data import Corpus
 from embedders.errors import InputError
-from embedders.start import LONGEST, start_rows
+from embedders.start import LONGEST, check_freeze, picked, start_rows
 from embedders.text.vectors import WordVectors, frequent
 
 
@@ -25,9 +24,6 @@ class Word2Vectors(WordVectors):
     """Word vectors, and what training goes on from. context: (n, dim) float32, rows that answer; hs: (0, dim)."""
 
     context: Matrix
-
-    def arrays(self) -> Mapping[str, NDArray[Any]]:
-        return {**super().arrays(), "context": self.context}
 
 
 class Word2Vec(Embedder[Corpus]):
@@ -39,6 +35,7 @@ class Word2Vec(Embedder[Corpus]):
 
     kind: ClassVar[str] = "word2vec"
     data: ClassVar[type] = Corpus
+    encoder: ClassVar[type] = Word2Vectors
     entity: ClassVar[str] = "word"
     version: ClassVar[int] = 2
     warm_start: ClassVar[bool] = True
@@ -78,10 +75,7 @@ class Word2Vec(Embedder[Corpus]):
         """
         from embedders.kernels.threads import cores
 
-        if self.freeze and start is None:
-            raise InputError(
-                "Got freeze: true and no start; expected vectors to keep. Give a start, or leave freeze out."
-            )
+        check_freeze(self.freeze, start)
         words = frequent(data, self.min_count, self.max_vocab)
         threads, total = self.threads or cores(), len(data.tokens) * self.epochs
         longest = None if self.freeze else LONGEST
@@ -117,16 +111,6 @@ class Word2Vec(Embedder[Corpus]):
 
         return "cuda" if torch.cuda.is_available() else "cpu"
 
-    @classmethod
-    def restore(
-        cls,
-        recipe: Self,
-        arrays: Mapping[str, NDArray[Any]],
-        texts: Mapping[str, Sequence[str]],
-        mode: Mapping[str, Any],
-    ) -> Word2Vectors:
-        return Word2Vectors(recipe, texts["words"], arrays["matrix"], arrays["context"], mode=mode)
-
 
 def _on_cpu(*, hs: bool) -> Callable[..., Any]:
     from embedders.kernels.skipgram import SkipGram
@@ -146,8 +130,4 @@ def _answering(recipe: Word2Vec, start: Encoder[Corpus] | None, words: Sequence[
         return None
     if (start.recipe.model, start.recipe.loss) != (recipe.model, recipe.loss):
         return None
-    rows = np.full((len(words), recipe.dim), np.nan, np.float32)
-    place = {name: i for i, name in enumerate(start.words)}
-    pairs = np.array([(i, place[name]) for i, name in enumerate(words) if name in place], np.int64).reshape(-1, 2)
-    rows[pairs[:, 0]] = start.context[pairs[:, 1]]
-    return rows
+    return picked(start.words, start.context, words)
