@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,10 +161,14 @@ class Graph:
         weight: NDArray[Any] | None = None,
         *,
         directed: bool = False,
+        duplicates: Literal["sum", "drop"] = "sum",
+        edge_types: NDArray[Any] | None = None,
+        edge_type_names: tuple[str, ...] = (),
     ) -> Graph:
         """Build the CSR form from edges given as rows of `ids`.
 
-        Repeated edges become one: their weights are summed; without weights the repeat changes nothing.
+        Repeated edges (of one type) become one. duplicates : their weights are summed, or that of the first stands;
+        without weights the repeat changes nothing. edge_types : (edges,) places in `edge_type_names`.
 
         >>> graph = Graph.from_edges(["a", "b", "c"], np.array([0, 0]), np.array([1, 2]))
         >>> graph.indptr.tolist(), graph.indices.tolist()
@@ -172,17 +176,40 @@ class Graph:
         """
         from scipy.sparse import coo_array
 
-        n = len(ids)
-        source, target = np.asarray(source, np.int64), np.asarray(target, np.int64)
-        value = np.ones(len(source), np.float32) if weight is None else np.asarray(weight, np.float32)
+        n, kinds = len(ids), 1 if edge_types is None else len(edge_type_names)
+        source, target = (
+            it if it.dtype.kind == "i" else it.astype(np.int64) for it in map(np.asarray, (source, target))
+        )
+        value = np.ones(len(source), np.bool_) if weight is None else np.asarray(weight, np.float32)
+        kind = np.zeros(len(source), np.int8) if edge_types is None else np.asarray(edge_types, np.int16)
+        if weight is not None and duplicates == "drop":
+            first = _first_of_each(source, target, kind, n, kinds, directed)
+            source, target, value, kind = source[first], target[first], value[first], kind[first]
         if not directed:
-            loop = source == target
-            source, target = np.concatenate([source, target[~loop]]), np.concatenate([target, source[~loop]])
-            value = np.concatenate([value, value[~loop]])
-        matrix = coo_array((value, (source, target)), shape=(n, n)).tocsr()
+            once = source != target
+            source, target = np.concatenate([source, target[once]]), np.concatenate([target, source[once]])
+            value, kind = np.concatenate([value, value[once]]), np.concatenate([kind, kind[once]])
+        # a type is a column of its own, so that rows are sorted by neighbour, then type
+        column = target if edge_types is None else target * np.int64(kinds) + kind
+        matrix = coo_array((value, (source, column)), shape=(n, n * kinds)).tocsr()
         matrix.sum_duplicates()
-        weights = None if weight is None else np.ascontiguousarray(matrix.data, np.float32)
-        return cls(ids, matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), weights, directed)
+        return cls(
+            ids,
+            matrix.indptr.astype(np.int64),
+            (matrix.indices // kinds).astype(np.int32),
+            None if weight is None else np.ascontiguousarray(matrix.data, np.float32),
+            directed,
+            edge_types=None if edge_types is None else (matrix.indices % kinds).astype(np.int16),
+            edge_type_names=edge_type_names,
+        )
+
+
+def _first_of_each(
+    source: NDArray[Any], target: NDArray[Any], kind: NDArray[Any], n: int, kinds: int, directed: bool
+) -> NDArray[np.int64]:
+    """Places of the first edge among equal ones."""
+    low, high = (source, target) if directed else (np.minimum(source, target), np.maximum(source, target))
+    return np.unique((low * np.int64(n) + high) * kinds + kind, return_index=True)[1]
 
 
 @dataclass(frozen=True, eq=False)

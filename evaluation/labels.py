@@ -15,7 +15,7 @@ Labelled = tuple[str, str, int]  # id, label, and the line or row
 
 
 def read_labels(path: str | Path, id: str, label: str) -> dict[str, str]:
-    """Read the label of each id from a table with a header, JSON lines, or Parquet.
+    """Read the one label of each id from a table with a header, JSON lines, or Parquet.
 
     Parameters
     ----------
@@ -29,28 +29,48 @@ def read_labels(path: str | Path, id: str, label: str) -> dict[str, str]:
 
     Raises
     ------
-    InputError : a column is unknown, a row is malformed, an id has two labels, no row has a label, or the file is
+    InputError : a column is unknown, a row is malformed, an id has two labels (rows, or a list of them), no row has a label, or the file is
         missing or not UTF-8.
     """
     name = str(path)
-    plain = name.lower().removesuffix(".gz")
-    read = _parquet if plain.endswith(".parquet") else _json_lines if plain.endswith(".jsonl") else _table
     labels: dict[str, str] = {}
     seen: dict[str, int] = {}
+    for key, value, line in _labels(name, id, label):
+        if labels.setdefault(key, value) != value:
+            raise InputError(
+                f"Got two values of {label!r} for the id {key!r} in {name!r}: {labels[key]!r} on line {seen[key]} and "
+                f"{value!r} on line {line}; expected one. Drop one; where ids may have several, ask for node_classification."
+            )
+        seen.setdefault(key, line)
+    return labels
+
+
+def read_label_sets(path: str | Path, id: str, label: str) -> dict[str, tuple[str, ...]]:
+    """Read the labels of each id: its rows have one each, or (JSON lines, Parquet) a list of them.
+
+    Takes and raises what `read_labels` does, but that several labels of an id are fine; each counts once. The labels
+    are in file order.
+    """
+    found: dict[str, dict[str, None]] = {}
+    for key, value, _ in _labels(str(path), id, label):
+        found.setdefault(key, {})[value] = None
+    return {key: tuple(values) for key, values in found.items()}
+
+
+def _labels(name: str, id: str, label: str) -> Iterator[Labelled]:
+    """What a file says, without the rows of an empty label."""
+    plain = name.lower().removesuffix(".gz")
+    read = _parquet if plain.endswith(".parquet") else _json_lines if plain.endswith(".jsonl") else _table
+    some = False
     for key, value, line in read(name, id, label):
         if not value.strip():
             continue
         if not key:
             raise InputError(f"Got an empty id in column {id!r} on line {line} of {name!r}; expected an id.")
-        if labels.setdefault(key, value) != value:
-            raise InputError(
-                f"Got two labels for the id {key!r} in {name!r}: {labels[key]!r} on line {seen[key]} and "
-                f"{value!r} on line {line}; expected one. Drop one of the rows."
-            )
-        seen.setdefault(key, line)
-    if not labels:
+        some = True
+        yield key, value, line
+    if not some:
         raise InputError(f"Got no labels in column {label!r} of {name!r}; expected at least one row with a label.")
-    return labels
 
 
 def _table(name: str, id: str, label: str) -> Iterator[Labelled]:
@@ -89,7 +109,7 @@ def _json_lines(name: str, id: str, label: str) -> Iterator[Labelled]:
         if not isinstance(row, dict):
             raise InputError(f"Got {line.strip()[:80]!r} on line {number} of {name!r}; expected an object.")
         known |= dict.fromkeys(row)
-        yield _text(row.get(id)), _text(row.get(label)), number
+        yield from ((_text(row.get(id)), value, number) for value in _texts(row.get(label)))
     for column in (id, label):
         _column(name, list(known), column)
 
@@ -108,7 +128,12 @@ def _parquet(name: str, id: str, label: str) -> Iterator[Labelled]:
             f"Got {name!r}, which cannot be read ({str(error).splitlines()[0]}); expected a Parquet file. Check the path."
         ) from error
     for row, (key, value) in enumerate(zip(found[id].to_pylist(), found[label].to_pylist(), strict=True), start=1):
-        yield _text(key), _text(value), row
+        yield from ((_text(key), text, row) for text in _texts(value))
+
+
+def _texts(cell: object) -> list[str]:
+    """The labels that a cell holds: those of a list, else itself."""
+    return list(map(_text, cell)) if isinstance(cell, list) else [_text(cell)]
 
 
 def _text(value: object) -> str:

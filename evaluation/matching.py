@@ -92,14 +92,7 @@ def labelled(vectors: Vectors, labels: Mapping[str, str]) -> Labelled:
     ------
     InputError : no id has both a vector and a label, or two vectors share an id.
     """
-    rows = [row for name, row in rows_by_id(vectors.ids).items() if name in labels]
-    if not rows:
-        vector_id = repr(vectors.ids[0]) if len(vectors) else "none"
-        label_id = repr(next(iter(labels))) if labels else "none"
-        raise InputError(
-            f"Got no id that has both a vector and a label: {len(vectors)} vectors (such as {vector_id}), "
-            f"{len(labels)} labels (such as {label_id}). Check the id column of the labels."
-        )
+    rows = _rows_of(vectors, labels)
     names = [labels[vectors.ids[row]] for row in rows]
     classes = sorted(set(names))
     code = {name: i for i, name in enumerate(classes)}
@@ -110,3 +103,55 @@ def labelled(vectors: Vectors, labels: Mapping[str, str]) -> Labelled:
         len(labels) - len(rows),
         len(vectors) - len(rows),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Memberships:
+    """The rows of some vectors that have labels, one or several each.
+
+    rows : (n,) int64, ascending. classes : the distinct labels, sorted. marks : (n, classes) bool. missing, unlabelled :
+    as in `Labelled`.
+    """
+
+    rows: NDArray[np.int64]
+    classes: Sequence[str]
+    marks: NDArray[np.bool_]
+    missing: int
+    unlabelled: int
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """The counts that a report gives. labels: how many a row has, in the mean."""
+        n = len(self.rows)
+        counts = {"n": n, "missing": self.missing, "unlabelled": self.unlabelled, "classes": len(self.classes)}
+        return counts | {"labels": float(self.marks.sum() / n)}
+
+
+def memberships(vectors: Vectors, labels: Mapping[str, Sequence[str]]) -> Memberships:
+    """Match labels, at least one an id, to vectors by id.
+
+    Raises
+    ------
+    InputError : no id has both a vector and a label, or two vectors share an id.
+    """
+    rows = _rows_of(vectors, labels)
+    names = [labels[vectors.ids[row]] for row in rows]
+    classes = sorted({name for line in names for name in line})
+    code = {name: i for i, name in enumerate(classes)}
+    marks = np.zeros((len(rows), len(classes)), bool)
+    marks[np.repeat(np.arange(len(rows)), list(map(len, names))), [code[name] for line in names for name in line]] = (
+        True
+    )
+    return Memberships(np.array(rows, np.int64), classes, marks, len(labels) - len(rows), len(vectors) - len(rows))
+
+
+def _rows_of(vectors: Vectors, labels: Mapping[str, Any]) -> list[int]:
+    rows = [row for name, row in rows_by_id(vectors.ids).items() if name in labels]
+    if not rows:
+        vector_id = repr(vectors.ids[0]) if len(vectors) else "none"
+        label_id = repr(next(iter(labels))) if labels else "none"
+        raise InputError(
+            f"Got no id that has both a vector and a label: {len(vectors)} vectors (such as {vector_id}), "
+            f"{len(labels)} labels (such as {label_id}). Check the id column of the labels."
+        )
+    return rows

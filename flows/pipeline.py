@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from embedders.base import Embedder
 from embedders.errors import InputError
 from embedders.registry import embedder_class
+from flows.evaluations import Evaluation, LinkPrediction
 from flows.yaml_file import explain, fields_of, line_of, messages, read_yaml, unknown_name
 from storage.inputs.specs import AnyDataset, DatasetSpec
 from storage.paths import check_name
@@ -88,49 +89,6 @@ class SpaceSpec(Frozen):
     )
 
 
-class Labelled(Frozen):
-    """An evaluation that reads labels of ids."""
-
-    name: str
-    path: str = Field(description="a .tsv or .csv file with a header, .jsonl or .parquet")
-    id: str = Field("id", description="the column of ids")
-    label: str = Field("label", description="the column of labels")
-
-
-class LabelProbe(Labelled):
-    """Logistic regression on the vectors predicts a label, 5-fold."""
-
-    metric: Literal["label_probe"]
-
-
-class Neighbours(Labelled):
-    """How often a row's nearest neighbours have its label."""
-
-    metric: Literal["neighbours"]
-    k: int = Field(10, ge=1, description="neighbours looked at")
-
-
-class WordSimilarity(Frozen):
-    """Rank correlation with people's judgements of word pairs."""
-
-    name: str
-    metric: Literal["word_similarity"]
-    path: str = Field(description="word, word, score on each line")
-
-
-class Analogies(Frozen):
-    """a is to b as c is to ... (Mikolov et al. 2013)."""
-
-    name: str
-    metric: Literal["analogies"]
-    path: str = Field(description="four words on each line, sections start with ':'")
-    restrict: int | None = Field(None, ge=2, description="only the most frequent words")
-    method: Literal["add", "mul"] = Field("add", description="3CosAdd or 3CosMul (Levy and Goldberg 2014)")
-
-
-Evaluation = Annotated[LabelProbe | Neighbours | WordSimilarity | Analogies, Field(discriminator="metric")]
-
-
 class Pipeline(Frozen):
     """A pipeline file's contents; also a Python API of the same names.
 
@@ -171,7 +129,7 @@ class Pipeline(Frozen):
             raise InputError("\n".join(problems))
         return pipeline
 
-    def problems(self) -> Iterator[tuple[tuple[str, ...], str]]:
+    def problems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """What is wrong with names and parameters, each with its place in the file."""
         for what, names in (("dataset", self.datasets), ("space", self.spaces)):
             for name in names:
@@ -185,13 +143,27 @@ class Pipeline(Frozen):
             if name not in self.spaces:
                 yield ("evaluate", name), unknown_name("space", name, self.spaces)
             seen: set[str] = set()
-            for evaluation in evaluations:
+            for place, evaluation in enumerate(evaluations):
+                if isinstance(evaluation, LinkPrediction) and name in self.spaces:
+                    yield from self._links_problems(name, place)
                 if evaluation.name in seen:
                     yield (
                         ("evaluate", name),
                         f"got the evaluation name {evaluation.name!r} twice; expected unique names. Rename one.",
                     )
                 seen.add(evaluation.name)
+
+    def _links_problems(self, name: str, place: int) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Links are predicted of a graph, and of edges that it held out."""
+        dataset = self.spaces[name].dataset
+        spec = self.datasets.get(dataset)
+        if spec is None or getattr(spec, "hold_out", None) is not None:
+            return
+        remedy = "Take it out" if spec.kind != "graph" else f"Add hold_out: {{share: 0.1, seed: 0}} to {dataset}"
+        yield (
+            ("evaluate", name, place, "metric"),
+            f"got link_prediction, and {name} is of {dataset!r}, a dataset of kind {spec.kind} that holds no edges out. {remedy}.",
+        )
 
     def _space_problems(self, name: str, spec: SpaceSpec) -> Iterator[tuple[tuple[str, ...], str]]:
         if spec.dataset not in self.datasets:

@@ -120,7 +120,7 @@ def make_plan(
     ReplacedError : a space would get another dimension or similarity, and `replace` is not set.
     InputError : a name or parameter is wrong, a file is missing, ids are double, or the pipeline has a cycle.
     """
-    if problems := [f"{'.'.join(place)}: {message}" for place, message in pipeline.problems()]:
+    if problems := [f"{'.'.join(map(str, place))}: {message}" for place, message in pipeline.problems()]:
         raise InputError("\n".join(problems))  # Pipeline.load has said so with line numbers
     graph = build_graph(pipeline)
     names = selected(graph, pipeline, only)
@@ -192,14 +192,16 @@ def _scan(pipeline: Pipeline, name: str, cache: DigestCache) -> Scan:
 
 
 def evaluation_fingerprint(pipeline: Pipeline, evaluation: Any, cache: DigestCache) -> str:
-    """16 hex digits over an evaluation's options and the bytes of its file."""
-    path = pipeline.base / evaluation.path
-    if not path.is_file():
-        raise InputError(
-            f"evaluation {evaluation.name!r}: got path {evaluation.path!r} ({path}), where there is no such file. Mend the path (it is relative to the pipeline file)."
-        )
+    """16 hex digits over an evaluation's options and the bytes of its file, if it has one."""
+    files = []
+    if hasattr(evaluation, "path"):
+        files = [pipeline.base / evaluation.path]
+        if not files[0].is_file():
+            raise InputError(
+                f"evaluation {evaluation.name!r}: got path {evaluation.path!r} ({files[0]}), where there is no such file. Mend the path (it is relative to the pipeline file)."
+            )
     options = evaluation.model_dump(mode="json", exclude={"path"})
-    return hashlib.sha256(json.dumps([options, cache.digests([path])], sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([options, cache.digests(files)], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _extent(

@@ -13,13 +13,15 @@ from pydantic import BaseModel, ConfigDict
 
 from embedders.errors import InputError, PolyvecError
 from evaluation.neighbours import nearest
-from flows.pipeline import Labelled, Pipeline
+from flows.evaluations import Labelled
+from flows.pipeline import Pipeline
 from flows.steps import ReleaseRef, ScoreRef, VersionRef
 from storage.places import AnyPath
 from storage.space import Version
 
 COLOURS = 12  # labels that get a colour of their own; the rest are grey
 POINTS = 500  # rows drawn; t-SNE of more takes seconds
+COMPANIONS = ("macro_f1", "average_precision")  # shown beside the headline
 INLINE = 400_000  # characters of pictures that an artifact carries; the server takes half a megabyte
 
 
@@ -72,21 +74,23 @@ class RunFailedError(PolyvecError):
 
 
 def headline(ref: ScoreRef) -> str:
-    """The first score of an evaluation, what it was measured on, and its baselines in brackets.
+    """The first score of an evaluation and its companion, what it was measured on, and its baselines in brackets.
 
     >>> headline(ScoreRef(space="s", version=1, evaluation="kind", scores={"accuracy": 0.75, "majority": 0.2}, n=1200))
     'kind accuracy 0.750, n 1,200 (majority 0.200)'
     """
-    (name, value), *rest = ref.scores.items()
-    shown = [f"{ref.evaluation} {name} {value:.3f}"]
-    shown += [f"{metric} {v:.3f}" for metric, v in rest if metric == "macro_f1"]
+    (headed, value), *rest = ref.scores.items()
+    shown = [f"{ref.evaluation} {headed} {value:.3f}"]
+    shown += [f"{metric} {v:.3f}" for metric, v in rest if metric in COMPANIONS]
     shown += [f"n {ref.n:,}"] if ref.n is not None else []
     baselines = []
     for metric, v in rest:
-        if metric != "macro_f1" and not metric.startswith("section["):
-            name = metric.removeprefix("accuracy[").removesuffix("]")
-            wide = f" of dim {ref.sizes[name]['dim']:,}" if name in ref.sizes else ""
-            baselines.append(f"{name} {v:.3f}{wide}")
+        whose, _, name = metric.removesuffix("]").partition("[")
+        if metric in COMPANIONS or (name and whose != headed) or name[:1].isdigit():
+            continue  # also a section, the companion of a baseline, another share to train on
+        name = name or whose
+        wide = f" of dim {ref.sizes[name]['dim']:,}" if name in ref.sizes else ""
+        baselines.append(f"{name} {v:.3f}{wide}")
     return ", ".join(shown) + (f" ({', '.join(baselines)})" if baselines else "")
 
 

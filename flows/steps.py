@@ -12,14 +12,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from embedders.base import Batch, Embedder, Encoder, Progress, Vectors, silent
+from embedders.base import Batch, Embedder, Encoder, Progress, silent
 from embedders.errors import PolyvecError
 from embedders.kernels.threads import cores
-from evaluation.base import Report
 from flows import starts
 from flows.budget import Budget
+from flows.evaluations import judge
 from flows.looks import look
-from flows.pipeline import Analogies, LabelProbe, Neighbours, Pipeline, WordSimilarity
+from flows.pipeline import Pipeline
 from flows.plan import evaluation_fingerprint
 from flows.progress import board
 from flows.starts import Beginning
@@ -230,68 +230,6 @@ def _score_ref(space: str, version: int, name: str, notes: Mapping[str, Any], sc
     return ScoreRef(
         space=space, version=version, evaluation=name, scores=scores, n=notes.get("n"), sizes=notes.get("sizes", {})
     )
-
-
-def judge(pipeline: Pipeline, version: Version, evaluation: Any) -> Report:
-    """Score a version as one entry of `evaluate:` says."""
-    from evaluation.analogies import analogies, read_questions
-    from evaluation.label_probe import label_probe
-    from evaluation.labels import read_labels
-    from evaluation.neighbours import neighbours
-    from evaluation.word_similarity import read_pairs, word_similarity
-
-    path, vectors = pipeline.base / evaluation.path, version.vectors
-    match evaluation:
-        case LabelProbe():
-            labels = read_labels(path, evaluation.id, evaluation.label)
-            return label_probe(vectors, labels, trivial=trivial_features(pipeline, version, vectors, labels))
-        case Neighbours():
-            labels = read_labels(path, evaluation.id, evaluation.label)
-            return neighbours(vectors, labels, k=evaluation.k, similarity=version.manifest.similarity)
-        case WordSimilarity():
-            return word_similarity(vectors, read_pairs(path))
-        case Analogies():
-            return analogies(vectors, read_questions(path), method=evaluation.method, restrict=evaluation.restrict)
-    raise AssertionError(evaluation)
-
-
-def trivial_features(
-    pipeline: Pipeline, version: Version, vectors: Vectors, labels: dict[str, str]
-) -> dict[str, Any] | None:
-    """What the label could be guessed from without learning: pixels of a picture, degrees of a node, words of a document."""
-    import numpy as np
-
-    from embedders.data import Documents, Graph, Images
-
-    spec = pipeline.dataset(version.manifest.space)  # by the space: the dataset may have another name by now
-    kind = type(pipeline.recipe(version.manifest.space)).data
-    if kind not in (Documents, Graph, Images):
-        return None
-    cache = version.paths.cache
-    data: Any = spec.read(spec.scan(pipeline.base, DigestCache(cache)), kind, cache=cache)
-    place = {row: i for i, row in enumerate(data.ids)}
-    rows = np.array([place.get(row, -1) for row in vectors.ids])
-    wanted = np.array([row in labels for row in vectors.ids]) & (rows >= 0)
-    if isinstance(data, Graph):
-        from embedders.graph.degrees import degrees
-
-        return {"degrees": degrees(data)[rows]}
-    if isinstance(data, Documents):
-        from embedders.text.bags import presence
-
-        pieces = np.where(wanted[:, None], data.offsets[rows], 0)  # the others are not looked at
-        return {"one_hot": presence(replace(data, ids=vectors.ids, digests=vectors.ids, offsets=pieces))}
-    from embedders.image.pixels import pixels
-
-    chosen = Images(
-        [data.ids[i] for i in rows[wanted]],
-        [data.files[i] for i in rows[wanted]],
-        [data.digests[i] for i in rows[wanted]],
-    )
-    found = pixels(chosen)
-    features = np.zeros((len(vectors), found.shape[1]), np.float32)
-    features[wanted] = found
-    return {"pixels": features}
 
 
 def recorded_scores(pipeline: Pipeline, version: Version) -> list[ScoreRef]:

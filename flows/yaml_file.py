@@ -111,7 +111,7 @@ def messages(path: Path, lines: Any, model: type[BaseModel], error: ValidationEr
 
 TAGS = {
     "kind": ("corpus", "images", "graph"),
-    "metric": ("label_probe", "neighbours", "word_similarity", "analogies"),
+    "metric": ("label_probe", "neighbours", "node_classification", "link_prediction", "word_similarity", "analogies"),
 }
 
 

@@ -11,8 +11,8 @@ from embedders.testing import answer
 from embedders.text import bags, tfidf
 from embedders.text.documents import DocumentMean
 from embedders.text.tfidf import TfIdf, strongest
+from flows.evaluations import trivial_features
 from flows.pipeline import Pipeline
-from flows.steps import trivial_features
 from tests.helpers_documents import documents_of, encoded, random_documents, word_vectors
 from tests.helpers_store import edit, run_steps, write_project
 

@@ -275,8 +275,5 @@ def test_the_digest_follows_content_name_and_options(tmp_path):
 
 def test_only_blanks_and_tabs_part_fields(tmp_path):
     """A no-break space belongs to an id."""
-    from storage.inputs.graph import read_graph
-
-    (tmp_path / "e.txt").write_text("a\u00a0x  b\nb \t c\n", encoding="utf-8")
-    graph = read_graph([tmp_path / "e.txt"], columns=None, directed=False)
-    assert sorted(graph.ids) == ["a\u00a0x", "b", "c"]
+    put(tmp_path / "e.txt", "a\u00a0x  b\nb \t c\n")
+    assert sorted(read(tmp_path, "e.txt").ids) == ["a\u00a0x", "b", "c"]

@@ -41,6 +41,8 @@ def row(**more):
         ({"spearman": 0.5, "coverage": 0.9}, "kind spearman 0.500 (coverage 0.900)"),
         ({"same_label": 0.5, "chance": 0.1}, "kind same_label 0.500 (chance 0.100)"),
         ({"accuracy": 0.75, "macro_f1": 0.7, "majority": 0.2, "accuracy[pixels]": 0.4}, "kind accuracy 0.750, macro_f1 0.700 (majority 0.200, pixels 0.400)"),
+        ({"micro_f1": 0.4, "macro_f1": 0.3, "majority": 0.2, "micro_f1[degrees]": 0.25, "micro_f1[0.1]": 0.3, "macro_f1[0.1]": 0.2}, "kind micro_f1 0.400, macro_f1 0.300 (majority 0.200, degrees 0.250)"),
+        ({"auc": 0.9, "average_precision": 0.8, "auc[common_neighbours]": 0.7, "average_precision[common_neighbours]": 0.6}, "kind auc 0.900, average_precision 0.800 (common_neighbours 0.700)"),
     ],
 )  # fmt: skip
 def test_headline(scores, shown):

@@ -1,197 +1,160 @@
-"""Edge lists to a graph."""
+"""The files of a graph put together: edges, nodes and what is known of them, to compressed rows."""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import re
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from pyarrow import csv as pacsv
+from numpy.typing import NDArray
 
 from embedders.data import Graph
 from embedders.errors import InputError
+from storage.inputs.graph_edges import place, read_parquet, read_text
+from storage.inputs.graph_files import read_graph_file
+from storage.inputs.graph_matrix import read_adjacency
+from storage.inputs.graph_nodes import described, read_nodes
+from storage.inputs.graph_parts import Nodes, Part, numbered, strings
+from storage.inputs.graph_spec import GraphSpec, form, suffix
 
-Columns = tuple[str, str, str | None]
 
-_UNREADABLE = (UnicodeDecodeError, OSError, EOFError, zlib.error)
-_BLANKS = re.compile(r"[ \t]+")  # no other white space: an id may hold it
-_LEAST, _MOST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+def read_graph(spec: GraphSpec, files: Sequence[Path], assets: Mapping[str, Path]) -> Graph:
+    """Read a graph. Rows are in the order of the node table; without one, of the nodes that graph files list, then of
+    first appearance, sources before targets; a matrix has its own, with ids from "0".
 
-
-def read_graph(files: Sequence[Path], *, columns: Columns | None, directed: bool) -> Graph:
-    """Read edge lists; ids become rows in order of first appearance, sources before targets.
-
-    Parameters
-    ----------
-    files : .tsv (tabs), .csv (commas) or other text (the first edge's separator: tab, comma, or blanks; lines that
-        start with # are comments), plain or .gz. A field may be quoted with ".
-    columns : names of source, target and weight in a header; None takes the first two columns of a file without one.
+    files : of the edges. assets : of the node table, by the option.
 
     Raises
     ------
-    InputError : a malformed line (with its number), a missing column, or no edge at all.
+    InputError : a file cannot be read, an edge is malformed or names a node that the table lacks, a weight is not
+        positive, the file leads one way where `directed` is not set, or there is neither an edge nor a node.
     """
-    tables = [_read(path, columns) for path in files]
-    edges = pa.concat_tables(tables)
-    if not edges.num_rows:
+    table, features = assets.get("nodes.path"), assets.get("nodes.features_file")
+    nodes = read_nodes(table, spec.nodes, features) if table and spec.nodes else None
+    if form(files[0]) == "matrix":
+        return _of_matrix(spec, files[0], nodes, features)
+    parts = [_read(spec, path) for path in files]
+    _check_direction(spec, files, [part.directed for part in parts])
+    ids, source, target = _coded(parts, nodes, table)
+    if not len(ids):
         names = ", ".join(repr(str(path)) for path in files)
         raise InputError(f"Got {names} without an edge; expected a source and a target on each line.")
-    both = pa.chunked_array(edges.column("source").chunks + edges.column("target").chunks)
-    coded = both.dictionary_encode().unify_dictionaries()
+    edges = pa.concat_tables([part.edges for part in parts])
+    weight = edges["weight"].to_numpy() if "weight" in edges.column_names else None
+    kind, kinds = numbered(edges["type"], "types of edges") if "type" in edges.column_names else (None, ())
+    graph = _graph(spec, ids.to_pylist(), source, target, weight, kind, kinds)
+    if nodes is None and len(parts) == 1 and parts[0].ids is not None:
+        nodes = described(spec.nodes, parts[0].ids, parts[0].rows, None)
+    return _with(graph, nodes)
+
+
+def _read(spec: GraphSpec, path: Path) -> Part:
+    if form(path) == "graph":
+        return read_graph_file(path, spec.columns.wanted if spec.columns else {}, _own_id(spec))
+    wanted = spec.wanted
+    edges = read_parquet(path, wanted) if suffix(path) == ".parquet" else read_text(path, wanted)
+    return Part(edges, partial(place, path, wanted))
+
+
+def _own_id(spec: GraphSpec) -> str | None:
+    """The attribute that is the id in graph files; with a node table, `id` names its column."""
+    return spec.nodes.id if spec.nodes and spec.nodes.path is None else None
+
+
+def _coded(
+    parts: Sequence[Part], nodes: Nodes | None, table: Path | None
+) -> tuple[pa.Array, NDArray[np.int32], NDArray[np.int32]]:
+    """The ids in the order of rows, and the rows that each edge joins."""
+    listed = [] if nodes is None else [nodes.ids]
+    listed += [part.ids for part in parts if part.ids is not None]
+    ends = [_encoded(part.edges[role]) for role in ("source", "target") for part in parts]
+    chunks = [pa.array(it, pa.string()).dictionary_encode() for it in listed]
+    chunks += [chunk for column in ends for chunk in column.chunks]
+    if not chunks:
+        return pa.array([], pa.string()), np.empty(0, np.int32), np.empty(0, np.int32)
+    coded = pa.chunked_array(chunks).unify_dictionaries()
+    ids = coded.chunk(0).dictionary
     rows = np.concatenate([chunk.indices.to_numpy() for chunk in coded.chunks])
-    n = edges.num_rows
-    weight = edges.column("weight").to_numpy() if "weight" in edges.column_names else None
-    return Graph.from_edges(coded.chunk(0).dictionary.to_pylist(), rows[:n], rows[n:], weight, directed=directed)
+    edges = sum(part.edges.num_rows for part in parts)
+    before = len(rows) - 2 * edges
+    source, target = rows[before : before + edges], rows[before + edges :]
+    if nodes is not None and len(ids) > len(nodes.ids):
+        _refuse_unknown(parts, ids, len(nodes.ids), source, target, rows[:before], table)
+    return ids, source, target
 
 
-def _read(path: Path, columns: Columns | None) -> pa.Table:
-    """The columns source, target and, if asked for, weight."""
-    separator, comments = _format(path)
-    if separator is None or comments:
-        return _read_lines(path, columns, separator)
-    wanted = ["f0", "f1"] if columns is None else [name for name in columns if name is not None]
-    roles = ["source", "target", "weight"][: len(wanted)]
-    types = {name: pa.float64() if role == "weight" else pa.string() for name, role in zip(wanted, roles, strict=True)}
-    try:
-        table = pacsv.read_csv(
-            pa.input_stream(path, compression="gzip" if _zipped(path) else None),
-            read_options=pacsv.ReadOptions(autogenerate_column_names=columns is None),
-            parse_options=pacsv.ParseOptions(delimiter=separator),
-            convert_options=pacsv.ConvertOptions(
-                column_types=types, include_columns=wanted, null_values=[], strings_can_be_null=False
-            ),
-        ).rename_columns(roles)
-    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError, EOFError):
-        return _read_lines(path, columns, separator)
-    bad = pc.or_(pc.equal(table["source"], ""), pc.equal(table["target"], ""))
-    if "weight" in roles:
-        bad = pc.or_(bad, pc.invert(_usable(table["weight"])))
-    return _read_lines(path, columns, separator) if pc.any(bad).as_py() else table
+def _encoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
 
 
-def _usable(weight: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Whether a weight is positive, also as float32."""
-    return pc.and_(pc.greater_equal(weight, _LEAST), pc.less_equal(weight, _MOST))
+def _refuse_unknown(
+    parts: Sequence[Part], ids: pa.Array, known: int, source: NDArray[Any], target: NDArray[Any], listed: NDArray[Any], table: Path | None
+) -> None:  # fmt: skip
+    """Say which node the table lacks, and where it stands."""
+    spot, row = f"the nodes of {str(table)!r} and of the graph file", int(listed.max(initial=0))
+    unknown = np.flatnonzero((source >= known) | (target >= known))
+    if len(unknown):
+        edge = first = int(unknown[0])
+        row = int(max(source[first], target[first]) if source[first] < known else source[first])
+        for part in parts:
+            if edge < part.edges.num_rows:
+                spot = part.place(edge)
+                break
+            edge -= part.edges.num_rows
+    raise InputError(
+        f"Got the node {ids[row].as_py()!r} on {spot}, which the node table {str(table)!r} lacks; expected only nodes that it holds. Add a row for it."
+    )
 
 
-def _rows(path: Path, columns: Columns | None, separator: str | None) -> Iterator[tuple[str, str, float]]:
-    """Source, target and weight, line by line; the first bad line raises."""
-    with _open(path) as file:
-        try:
-            places: list[int] | None = None if columns is not None else [0, 1]
-            width = 0
-            for number, line in enumerate(file, start=1):
-                line = line.rstrip("\r\n")
-                if not (line.strip() if separator is None else line) or (_plain(path) and line.startswith("#")):
-                    continue
-                fields = (
-                    _BLANKS.split(line.strip(" \t\r\n"))
-                    if separator is None
-                    else _fields(path, number, line, separator)
-                )
-                if places is None:
-                    assert columns is not None
-                    places, width = _places(path, columns, fields), len(fields)
-                    continue
-                width = width or len(fields)
-                yield _edge(path, number, fields, places, width)
-        except _UNREADABLE as error:
-            raise _unreadable(path, error) from error
-
-
-def _fields(path: Path, number: int, line: str, separator: str) -> list[str]:
-    try:
-        return next(csv.reader([line], delimiter=separator))
-    except csv.Error as error:
+def _check_direction(spec: GraphSpec, files: Sequence[Path], says: Sequence[bool | None]) -> None:
+    if spec.directed is None and True in says:
+        name = str(files[says.index(True)])
         raise InputError(
-            f"Got line {number} of {str(path)!r}, which cannot be cut into fields ({error}). Mend the line."
-        ) from error
-
-
-def _places(path: Path, columns: Columns, header: Sequence[str]) -> list[int]:
-    wanted = [name for name in columns if name is not None]
-    missing = [name for name in wanted if name not in header]
-    if missing:
-        raise InputError(
-            f"Got columns {', '.join(header)} in {str(path)!r}; expected {', '.join(map(repr, missing))} among them. Mend `columns`."
+            f"Got {name!r}, whose edges lead one way, and no word on that; expected one. "
+            "Add `directed: true` to the dataset, or `directed: false` to take them both ways."
         )
-    return [header.index(name) for name in wanted]
 
 
-def _edge(path: Path, number: int, fields: Sequence[str], places: Sequence[int], width: int) -> tuple[str, str, float]:
-    place = f"line {number} of {str(path)!r}"
-    if len(fields) != width or len(fields) <= max(places):
+def _of_matrix(spec: GraphSpec, path: Path, nodes: Nodes | None, features: Path | None) -> Graph:
+    matrix = read_adjacency(path, spec.variable)
+    n = matrix.shape[0]
+    if nodes is None:
+        nodes = described(spec.nodes, strings([str(i) for i in range(n)], path), None, features)
+    if len(nodes.ids) != n:
         raise InputError(
-            f"Got {len(fields)} field(s) on {place}; expected {max(width, max(places) + 1)}. Mend the line."
+            f"Got {len(nodes.ids):,} nodes in the node table for a matrix of {n:,} rows in {str(path)!r}; expected one a row, in its order."
         )
-    source, target, *rest = [fields[i] for i in places]
-    if not source or not target:
-        raise InputError(f"Got an empty node id on {place}; expected a source and a target. Mend the line.")
-    try:
-        weight = float(rest[0]) if rest else 1.0
-    except ValueError:
-        weight = np.nan
-    if not _LEAST <= weight <= _MOST:
-        raise InputError(
-            f"Got the weight {rest[0]!r} on {place}; expected a positive number that a float32 can hold. Mend the line."
-        )
-    return source, target, weight
+    if not n:
+        raise InputError(f"Got {str(path)!r}, a matrix without a row; expected at least one node.")
+    symmetric = (matrix != matrix.T).nnz == 0
+    _check_direction(spec, [path], [not symmetric])
+    if symmetric and not spec.directed:  # each edge stands in it twice
+        import scipy.sparse
+
+        matrix = scipy.sparse.triu(matrix, format="coo")
+    weight = None if (matrix.data == 1).all() else matrix.data
+    ids = nodes.ids.to_pylist()
+    return _with(_graph(spec, ids, matrix.row, matrix.col, weight, None, ()), nodes)
 
 
-def _read_lines(path: Path, columns: Columns | None, separator: str | None) -> pa.Table:
-    """What Arrow does not take: comments, fields parted by any run of blanks, and bad lines, to say which they are."""
-    rows = list(_rows(path, columns, separator))
-    source, target, weight = zip(*rows, strict=True) if rows else ((), (), ())
-    table = pa.table({"source": pa.array(source, pa.string()), "target": pa.array(target, pa.string())})
-    if columns is not None and columns[2] is not None:
-        table = table.append_column("weight", pa.array(weight, pa.float64()))
-    return table
+def _graph(
+    spec: GraphSpec, ids: Sequence[str], source: NDArray[Any], target: NDArray[Any], weight: NDArray[Any] | None,
+    kind: NDArray[np.int16] | None, kinds: tuple[str, ...],
+) -> Graph:  # fmt: skip
+    if spec.loops == "drop":
+        kept = source != target
+        source, target = source[kept], target[kept]
+        weight, kind = None if weight is None else weight[kept], None if kind is None else kind[kept]
+    return Graph.from_edges(
+        ids, source, target, weight, directed=bool(spec.directed), duplicates=spec.duplicates, edge_types=kind, edge_type_names=kinds
+    )  # fmt: skip
 
 
-def _zipped(path: Path) -> bool:
-    return path.suffix.lower() == ".gz"
-
-
-def _suffix(path: Path) -> str:
-    return Path(path.stem if _zipped(path) else path.name).suffix.lower()
-
-
-def _plain(path: Path) -> bool:
-    """Whether it is neither .csv nor .tsv, so that its separator must be guessed and # starts a comment."""
-    return _suffix(path) not in {".csv", ".tsv"}
-
-
-def _format(path: Path) -> tuple[str | None, bool]:
-    """The field separator, None for blanks; and whether the file has comments."""
-    if not _plain(path):
-        return ("," if _suffix(path) == ".csv" else "\t"), False
-    separator, first, comments = None, True, False
-    with _open(path) as file:
-        try:
-            for line in file:
-                if line.startswith("#"):
-                    comments = True
-                elif first and line.strip():
-                    separator, first = "\t" if "\t" in line else "," if "," in line else None, False
-                if comments and not first:
-                    break
-        except _UNREADABLE as error:
-            raise _unreadable(path, error) from error
-    return separator, comments
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
-    return InputError(f"Got {str(path)!r}, which cannot be read ({error}); expected UTF-8 text, plain or gzip.")
-
-
-def _open(path: Path) -> TextIO:
-    if _zipped(path):
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="\n")
-    return path.open(encoding="utf-8-sig", newline="\n")
+def _with(graph: Graph, nodes: Nodes | None) -> Graph:
+    if nodes is None:
+        return graph
+    return replace(graph, features=nodes.features, types=nodes.types, type_names=nodes.type_names)

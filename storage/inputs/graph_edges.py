@@ -1,0 +1,313 @@
+"""Edge lists: text or Parquet, an edge a row."""
+
+from __future__ import annotations
+
+import csv
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from io import TextIOWrapper
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from isal import igzip, isal_zlib
+from pyarrow import csv as pacsv
+
+from embedders.errors import InputError
+from storage.inputs.graph_spec import suffix
+
+Wanted = Mapping[str, str | int]
+"""Role (source, target, weight, type) to column: a name in the header, or a number from 1 where there is none."""
+
+_UNPACKING: Any = isal_zlib.error
+UNREADABLE: tuple[type[Exception], ...] = (UnicodeDecodeError, OSError, EOFError, zlib.error, _UNPACKING)
+_BLANKS = re.compile(r"[ \t]+")  # no other white space: an id may hold it
+_LEAST, _MOST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+_TYPES = {"weight": pa.float64()}
+
+
+def read_text(path: Path, wanted: Wanted) -> pa.Table:
+    """Read .tsv (tabs), .csv (commas) or other text (the first edge's separator: tab, comma, or blanks; lines that start
+    with # are comments), plain or .gz. A field may be quoted with ".
+
+    Returns a table with the columns of `wanted`: source, target and type strings, weight float64.
+
+    Raises
+    ------
+    InputError : a malformed line (with its number) or a missing column.
+    """
+    look = Look.at(path)
+    if not look.simple:
+        return _read_lines(path, wanted, look)
+    named = _named(wanted)
+    columns = {role: column if isinstance(column, str) else f"f{column - 1}" for role, column in wanted.items()}
+    try:
+        with arrow_stream(path) as file:
+            table = pacsv.read_csv(
+                file,
+                read_options=pacsv.ReadOptions(autogenerate_column_names=not named, skip_rows=look.comments),
+                parse_options=pacsv.ParseOptions(delimiter=look.separator or " ", quote_char=look.separator and '"'),
+                convert_options=pacsv.ConvertOptions(
+                    column_types={name: _TYPES.get(role, pa.string()) for role, name in columns.items()},
+                    include_columns=list(columns.values()), null_values=[], strings_can_be_null=False,
+                ),
+            ).rename_columns(list(columns))  # fmt: skip
+    except (pa.ArrowException, *UNREADABLE):
+        return _read_lines(path, wanted, look)
+    return _read_lines(path, wanted, look) if _first_bad(table) is not None else table
+
+
+def read_parquet(path: Path, wanted: Wanted) -> pa.Table:
+    """Read ids and types that are strings or whole numbers, and weights that are numbers; the same table as `read_text`.
+
+    Raises
+    ------
+    InputError : a missing column, one of another type, or a row without an id, a type or a positive weight.
+    """
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            numbered = {str(i): name for i, name in enumerate(names, start=1)} if not _named(wanted) else {}
+            columns = {role: numbered.get(str(column), column) for role, column in wanted.items()}
+            _check_columns(path, columns.values(), names)
+            table = file.read(columns=list(dict.fromkeys(columns.values())))
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(
+            f"Got {str(path)!r}, which cannot be read ({str(error).splitlines()[0]}); expected a whole Parquet file."
+        ) from error
+    found = pa.table({role: _column(path, role, table[name]) for role, name in columns.items()})
+    if (bad := _first_bad(found)) is not None:
+        _check_edge(f"row {bad + 1} of {str(path)!r}", list(found), [column[bad].as_py() for column in found.columns])
+    return found
+
+
+def _column(path: Path, role: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    kind = column.type
+    if role == "weight":
+        if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+            return column.cast(pa.float64())
+        raise InputError(f"Got a weight of {kind} in {str(path)!r}; expected numbers. Convert the column.")
+    if pa.types.is_integer(kind):  # each is written once, not once a row
+        coded = column.dictionary_encode()
+        return pa.chunked_array(
+            [pa.DictionaryArray.from_arrays(c.indices, c.dictionary.cast(pa.string())) for c in coded.chunks],
+            pa.dictionary(pa.int32(), pa.string()),
+        )
+    if any(is_text(kind) for is_text in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)):
+        return column.cast(pa.string())
+    raise InputError(f"Got a {role} of {kind} in {str(path)!r}; expected strings or whole numbers. Convert the column.")
+
+
+def place(path: Path, wanted: Wanted, edge: int) -> str:
+    """Where an edge of a file stands, for people. edge: from 0."""
+    if suffix(path) == ".parquet":
+        return f"row {edge + 1} of {str(path)!r}"
+    number, *_ = next(islice(_rows(path, wanted, Look.at(path)), edge, None))
+    return f"line {number} of {str(path)!r}"
+
+
+def usable(weight: Any) -> Any:
+    """Whether each weight of an array is positive, also as float32."""
+    return (weight >= _LEAST) & (weight <= _MOST)
+
+
+def _first_bad(table: pa.Table) -> int | None:
+    """The first row with an empty id or type, or a weight that is none."""
+    first = []
+    for role, column in zip(table.column_names, table.columns, strict=True):
+        if role == "weight":
+            good = pc.and_(pc.greater_equal(column, _LEAST), pc.less_equal(column, _MOST))
+        elif pa.types.is_dictionary(column.type):  # whole numbers, never empty
+            good = column.is_valid()
+        else:
+            good = pc.not_equal(column, "")
+        good = good.fill_null(False)
+        if not pc.all(good).as_py():
+            first.append(pc.index(good, False).as_py())
+    return min(first, default=None)
+
+
+def _rows(path: Path, wanted: Wanted, look: Look) -> Iterator[tuple[int, list[Any]]]:
+    """The number of a line and its fields in the order of `wanted`, line by line; the first bad line raises."""
+    try:
+        with opened(path) as file:
+            places = None if _named(wanted) else [int(number) - 1 for number in wanted.values()]
+            width = 0
+            for number, line in enumerate(file, start=1):
+                line = line.rstrip("\r\n")
+                if not (line.strip() if look.separator is None else line) or (look.plain and line.startswith("#")):
+                    continue
+                fields = (
+                    _BLANKS.split(line.strip(" \t\r\n"))
+                    if look.separator is None
+                    else _fields(path, number, line, look.separator)
+                )
+                if places is None:
+                    _check_columns(path, wanted.values(), fields)
+                    places, width = [fields.index(str(name)) for name in wanted.values()], len(fields)
+                    continue
+                width = width or len(fields)
+                spot = f"line {number} of {str(path)!r}"
+                if len(fields) != width or len(fields) <= max(places):
+                    raise InputError(
+                        f"Got {len(fields)} field(s) on {spot}; expected {max(width, max(places) + 1)}. Mend the line."
+                    )
+                yield number, _check_edge(spot, list(wanted), [fields[i] for i in places])
+    except UNREADABLE as error:
+        raise unreadable(path, error) from error
+
+
+def _fields(path: Path, number: int, line: str, separator: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=separator))
+    except csv.Error as error:
+        raise InputError(
+            f"Got line {number} of {str(path)!r}, which cannot be cut into fields ({error}). Mend the line."
+        ) from error
+
+
+def _check_columns(path: Path, wanted: Any, header: Sequence[str]) -> None:
+    missing = [name for name in wanted if name not in header]
+    if missing:
+        what = "column" if isinstance(missing[0], str) else f"{len(header)} columns, not number"
+        raise InputError(
+            f"Got columns {', '.join(header)} in {str(path)!r}; expected {', '.join(map(repr, missing))} among them. Mend `columns`."
+            if what == "column"
+            else f"Got {what} {missing[0]} in {str(path)!r}. Mend `columns`."
+        )
+
+
+def _check_edge(spot: str, roles: Sequence[str], values: Sequence[Any]) -> list[Any]:
+    """The values of an edge, its weight as a number.
+
+    Raises
+    ------
+    InputError : one of them is missing, or the weight is not positive.
+    """
+    edge = dict(zip(roles, values, strict=True))
+    if not edge["source"] or not edge["target"]:
+        raise InputError(f"Got an empty node id on {spot}; expected a source and a target. Mend the line.")
+    if not edge.get("type", True):
+        raise InputError(f"Got an empty edge type on {spot}; expected one on each line. Mend the line.")
+    if "weight" in edge:
+        edge["weight"] = checked_weight(edge["weight"], spot)
+    return list(edge.values())
+
+
+def checked_weight(value: Any, spot: str) -> float:
+    """A weight as a number.
+
+    Raises
+    ------
+    InputError : it is not positive.
+    """
+    try:
+        weight = float(value)
+    except (TypeError, ValueError, OverflowError):
+        weight = np.nan
+    if not usable(weight):
+        raise InputError(
+            f"Got the weight {value!r} on {spot}; expected a positive number that a float32 can hold. Mend the line."
+        )
+    return weight
+
+
+def _read_lines(path: Path, wanted: Wanted, look: Look) -> pa.Table:
+    """What Arrow does not take: comments in the midst, fields parted by runs of blanks; and bad lines, to say which they are."""
+    rows = [values for _, values in _rows(path, wanted, look)]
+    columns = zip(*rows, strict=True) if rows else ((),) * len(wanted)
+    return pa.table(
+        {role: pa.array(column, _TYPES.get(role, pa.string())) for role, column in zip(wanted, columns, strict=True)}
+    )
+
+
+def _named(wanted: Wanted) -> bool:
+    """Whether the file has a header."""
+    return any(isinstance(column, str) for column in wanted.values())
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a file of text is laid out.
+
+    Parameters
+    ----------
+    separator : of fields; None for runs of blanks.
+    plain : neither .csv nor .tsv, so that the separator is that of the first edge and # starts a comment.
+    comments : lines of comment before the first other one.
+    simple : Arrow reads the rest as it stands: it holds no comment, and its blanks stand alone.
+    """
+
+    separator: str | None
+    plain: bool = False
+    comments: int = 0
+    simple: bool = True
+
+    @classmethod
+    def at(cls, path: Path) -> Look:
+        """Look at a file: at its end, and if that does not tell, at its lines."""
+        if suffix(path) in {".csv", ".tsv"}:
+            return cls("," if suffix(path) == ".csv" else "\t")
+        try:
+            with unpacked(path) as file:
+                return cls._of(file)
+        except UNREADABLE as error:
+            raise unreadable(path, error) from error
+
+    @classmethod
+    def _of(cls, file: IO[bytes]) -> Look:
+        comments = 0
+        for line in file:
+            line = line.removeprefix(b"\xef\xbb\xbf") if not comments else line
+            if line.startswith(b"#"):
+                comments += 1
+            elif line.strip():
+                break
+            elif comments:  # an empty line after comments: Arrow counts these otherwise
+                return cls(_separator_after(file), True, comments, simple=False)
+        else:
+            return cls(None, True, comments, simple=False)
+        separator = "\t" if b"\t" in line else "," if b"," in line else None
+        odd = (b"\n#",) if separator else (b"\n#", b"  ", b"\t", b" \n", b"\n ", b" \r")
+        held = b"\n" + line
+        while held:
+            if any(it in held for it in odd):
+                return cls(separator, True, comments, simple=False)
+            block = file.read(1 << 20)
+            held = held[-1:] + block if block else b""
+        return cls(separator, True, comments)
+
+
+def _separator_after(file: IO[bytes]) -> str | None:
+    line = next((line for line in file if line.strip() and not line.startswith(b"#")), b"")
+    return "\t" if b"\t" in line else "," if b"," in line else None
+
+
+def unpacked(path: Path) -> Any:
+    """A file as a stream of its bytes, unpacked where it is .gz."""
+    packed: Any = igzip
+    return packed.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")
+
+
+def opened(path: Path, newline: str = "\n") -> TextIOWrapper:
+    """The same as text."""
+    return TextIOWrapper(unpacked(path), "utf-8-sig", newline=newline)
+
+
+def arrow_stream(path: Path) -> Any:
+    """The same for Arrow, which reads it on a thread of its own."""
+    return pa.input_stream(path, compression="gzip" if path.suffix.lower() == ".gz" else None)
+
+
+def unreadable(path: Path, error: Exception) -> InputError:
+    """What to say of a file that is no text."""
+    return InputError(f"Got {str(path)!r}, which cannot be read ({error}); expected UTF-8 text, plain or gzip.")
