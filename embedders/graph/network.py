@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
-from numpy.typing import NDArray
 from pydantic import Field
 
 from embedders.base import EXECUTION, Embedder, Encoder, Matrix, Progress, Threads, silent
@@ -32,6 +30,7 @@ class GraphNetwork(Embedder[Graph]):
 
     data: ClassVar[type] = Graph
     entity: ClassVar[str] = "node"
+    encoder: ClassVar[type] = NodeVectors
     layers: ClassVar[int]
 
     steps: int = Field(200, ge=1, description="gradient steps (Adam), each over the graph or a mini-batch")
@@ -105,13 +104,3 @@ class GraphNetwork(Embedder[Graph]):
         with torch.inference_mode():
             matrix: Matrix = self.vectors(module, data.whole).cpu().numpy()
         return matrix
-
-    @classmethod
-    def restore(
-        cls,
-        recipe: Self,
-        arrays: Mapping[str, NDArray[Any]],
-        texts: Mapping[str, Sequence[str]],
-        mode: Mapping[str, Any],
-    ) -> NodeVectors:
-        return NodeVectors(recipe, texts["ids"], arrays["matrix"], arrays["isolated"], mode=mode)
