@@ -10,6 +10,7 @@ import importlib
 import threading
 import warnings
 from collections.abc import Callable
+from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -37,10 +38,6 @@ def import_geometric(kind: str) -> Any:
             raise MissingPackageError(package.replace("_", "-"), "graph", f"The embedder {kind!r}")
     with _LOCK, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"`torch\.jit\.script` is deprecated", category=DeprecationWarning)
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta", category=UserWarning)
-        import torch
-
-        torch.eye(1).to_sparse_csr()  # says so once a process, so here
         return importlib.import_module("torch_geometric.nn")
 
 
@@ -70,10 +67,22 @@ def tensor(matrix: Any, device: str) -> torch.Tensor:
     """A float32 array, or a SciPy matrix in compressed rows, as torch's; 32-bit places, with which products are faster."""
     import torch
 
+    _sparse()
     if isinstance(matrix, np.ndarray):
         return torch.from_numpy(np.ascontiguousarray(matrix, np.float32)).to(device)
+    place = np.int32 if matrix.nnz < 2**31 else np.int64
     ends, columns, values = (
         torch.from_numpy(np.asarray(part, kind))
-        for part, kind in ((matrix.indptr, np.int32), (matrix.indices, np.int32), (matrix.data, np.float32))
+        for part, kind in ((matrix.indptr, place), (matrix.indices, place), (matrix.data, np.float32))
     )
     return torch.sparse_csr_tensor(ends, columns, values, size=matrix.shape, check_invariants=False).to(device)
+
+
+@cache
+def _sparse() -> None:
+    """Have torch say that compressed rows are in beta, which it does once a process, where nobody hears it."""
+    import torch
+
+    with _LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        torch.eye(1).to_sparse_csr()
