@@ -67,7 +67,7 @@ class SageEncoder(Encoder[Nodes]):
     def encode(self, data: Nodes, *, progress: Progress = silent) -> Iterator[Batch]:
         """The vectors of the nodes from all their neighbours, a layer after the other, over the nodes that these need.
 
-        A vector depends neither on which others are asked for, nor on `threads`.
+        A vector does not depend on `threads`, and on which others are asked for only by rounding.
 
         Raises
         ------

@@ -20,8 +20,7 @@ from embedders.torch_threads import torch_threads
 if TYPE_CHECKING:
     import torch
 
-STEP = 1024
-"""Nodes that go through a layer together, the last ones with copies of the last: products of one shape give the same bits."""
+STEP = 1024  # nodes that go through a layer together
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,10 +56,8 @@ class Means:
         import torch
 
         def work(first: int) -> Matrix:
-            some = rows[first : first + STEP]
-            filled = np.concatenate([some, np.full(STEP - len(some), some[-1])])
             with torch.inference_mode():
-                piece: Matrix = function(filled)[: len(some)].cpu().numpy()
+                piece: Matrix = function(rows[first : first + STEP]).cpu().numpy()
             return piece
 
         out = np.empty((len(rows), width), np.float32)
