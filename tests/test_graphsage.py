@@ -9,9 +9,10 @@ from scipy.sparse import csr_array
 from embedders.data import Graph
 from embedders.errors import InputError
 from embedders.graph.geometric import import_geometric
-from embedders.graph.graphsage import Draw, GraphSage, _loss
+from embedders.graph.graphsage import GraphSage
 from embedders.graph.means import STEP
 from embedders.graph.nodes import Nodes
+from embedders.graph.walk_pairs import PairDraw, walk_loss
 from flows.pipeline import Pipeline
 from storage.verify import resample, verify
 from tests.helpers_graph import cora, features, random_graph
@@ -262,8 +263,7 @@ def test_training_follows_its_seed_and_disturbs_nobody():
 
 def test_a_step_reads_pairs_that_meet_and_noise_by_degree():
     graph = random_graph(60, 200)
-    recipe = GraphSage.model_validate(SMALL | {"walk": 1, "batch": 500, "negative": 4000})
-    draw = Draw(recipe, graph, graph.features, "cpu")
+    draw = PairDraw(graph, graph.features, "cpu", seed=0, walk=1, batch=500, negative=4000, fanout=(25, 10))
     pairs = draw(0)
     degree = np.diff(graph.indptr)
     joined = {(int(a), int(b)) for a, b in zip(np.repeat(np.arange(60), degree), graph.indices, strict=True)}
@@ -274,7 +274,7 @@ def test_a_step_reads_pairs_that_meet_and_noise_by_degree():
     share = np.bincount(nodes[pairs.noise], minlength=60) / 4000
     expected = degree**0.75 / (degree**0.75).sum()
     assert np.abs(share - expected).max() < 0.015
-    assert np.isfinite(_loss(recipe.build(import_geometric("graphsage"), 5), pairs).item())
+    assert np.isfinite(walk_loss(GraphSage(hidden=7).build(import_geometric("graphsage"), 5), pairs).item())
 
 
 def test_training_lowers_the_loss():
@@ -286,6 +286,12 @@ def test_training_lowers_the_loss():
     known = features(60) + 2 * np.eye(3, 5, dtype=np.float32)[groups]
     losses = fit(replace(graph, features=known), steps=80, lr=0.01, batch=32).mode["loss"]
     assert np.mean(losses[-10:]) < np.mean(losses[:10]) - 1
+
+
+def test_a_walk_that_comes_back_teaches_nothing_wrong():
+    pair = replace(Graph.from_edges(["a", "b"], np.zeros(1, int), np.ones(1, int)), features=features(2))
+    encoder = fit(pair, steps=40, batch=1, walk=2)
+    assert np.isfinite(encoder.mode["loss"]).all() and np.isfinite(encoder.weights["0.weight"]).all()
 
 
 @pytest.mark.slow

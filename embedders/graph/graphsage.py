@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,19 +18,15 @@ from pydantic import Field
 from embedders.base import EXECUTION, Batch, Embedder, Encoder, Origin, Progress, Threads, Vectors, silent
 from embedders.data import Graph
 from embedders.errors import InputError
-from embedders.graph.convolution import Part
 from embedders.graph.degrees import degrees
 from embedders.graph.features import given_features
 from embedders.graph.geometric import import_geometric, seeded, tensor
-from embedders.graph.means import Means, shares
+from embedders.graph.means import Means
 from embedders.graph.nodes import Nodes
-from embedders.graph.training import stream, train
+from embedders.graph.training import train
+from embedders.graph.walk_pairs import PairDraw, unit, walk_loss
 from embedders.image.precision import Device, resolve_device
 from embedders.torch_threads import torch_threads
-
-if TYPE_CHECKING:
-    from embedders.kernels.neighbours import Sampler
-    from embedders.kernels.walks import Walker
 
 ROWS = 65536  # of a batch that is handed over
 Fan = Annotated[int, Field(ge=1, le=1000)]
@@ -88,25 +84,11 @@ class SageEncoder(Encoder[Nodes]):
         degree = np.diff(data.graph.indptr)
         for first in range(0, len(data), ROWS):
             rows = data.rows[first : first + ROWS]
-            matrix = means.layer(lambda *both: _unit(layers[1](*both)), rows, near, known, self.dim)
+            matrix = means.layer(lambda *both: unit(layers[1](*both)), rows, near, known, self.dim)
             origin: list[Origin] = ["embedded" if it else "isolated" for it in degree[rows].tolist()]
             progress(first + len(rows), len(data), "nodes")
             some = slice(first, first + len(rows))
             yield Batch(Vectors(self.entity, data.ids[some], matrix), data.digests[some], origin)
-
-
-@dataclass(frozen=True, eq=False)
-class Pairs:
-    """What one step learns from.
-
-    part : the neighbourhood of the nodes below. source, target : (k,) int64 places of nodes that meet on a walk.
-    noise : (m,) int64 places of nodes that all of them are told from.
-    """
-
-    part: Part
-    source: NDArray[np.int64]
-    target: NDArray[np.int64]
-    noise: NDArray[np.int64]
 
 
 class GraphSage(Embedder[Nodes]):
@@ -170,7 +152,7 @@ class GraphSage(Embedder[Nodes]):
             _begin(module, start)
         with torch_threads(threads):
             losses = [] if not len(data.graph.indices) else train(
-                module, Draw(self, data.graph, features, device), partial(_loss, module),
+                module, PairDraw(data.graph, features, device, self.seed, self.walk, self.batch, self.negative, self.fanout), partial(walk_loss, module),
                 steps=self.steps, lr=self.lr, threads=threads, progress=progress,
             )  # fmt: skip
         mode = {
@@ -188,75 +170,6 @@ class GraphSage(Embedder[Nodes]):
         mode: Mapping[str, Any],
     ) -> SageEncoder:
         return SageEncoder(recipe, arrays, mode=mode)
-
-
-@dataclass(frozen=True, eq=False)
-class Draw:
-    """Draws what each step learns from."""
-
-    recipe: GraphSage
-    graph: Graph
-    features: Any
-    device: str
-
-    @cached_property
-    def _tools(self) -> tuple[Sampler, Walker]:
-        from embedders.kernels.neighbours import Sampler
-        from embedders.kernels.walks import Walker
-
-        return Sampler(self.graph), Walker(self.graph, p=1, q=1, threads=1)
-
-    @cached_property
-    def _share(self) -> NDArray[np.float64]:
-        """(n,) how many of the noise nodes have this number or a lower one."""
-        share = np.cumsum(np.diff(self.graph.indptr) ** 0.75)
-        return np.asarray(share / share[-1])
-
-    @cached_property
-    def _joined(self) -> NDArray[np.int32]:
-        """Nodes with a neighbour."""
-        return np.flatnonzero(np.diff(self.graph.indptr)).astype(np.int32)
-
-    def __call__(self, step: int) -> Pairs:
-        """Pairs that meet on walks, and noise, with the neighbourhoods of all."""
-        recipe, random = self.recipe, stream(self.recipe.seed, step)
-        sampler, walker = self._tools
-        source = self._joined[random.integers(0, len(self._joined), recipe.batch)]
-        walks = walker.walks(source, length=recipe.walk + 1, seed=recipe.seed * recipe.steps + step)
-        target = walks[np.arange(len(walks)), random.integers(1, recipe.walk + 1, len(walks))]
-        source, target = source[source != target], target[source != target]
-        noise = np.searchsorted(self._share, random.random(recipe.negative), side="right").astype(np.int32)
-        nodes, places = np.unique(np.concatenate([source, target, noise]), return_inverse=True)
-        drawn = sampler.sample(nodes, recipe.fanout, seed=[recipe.seed, step])
-        weights = (
-            np.ones(len(drawn.edges), np.float32) if self.graph.weights is None else self.graph.weights[drawn.edges]
-        )
-        blocks = [
-            tensor(shares(weights[: len(columns)], columns, indptr, width), self.device)
-            for indptr, columns, width in drawn.layers()
-        ]
-        part = Part(tensor(self.features[drawn.nodes], self.device), blocks)
-        return Pairs(part, *np.split(places.astype(np.int64), [len(source), 2 * len(source)]))
-
-
-def _loss(module: Any, pairs: Pairs) -> Any:
-    """The mean over pairs of -log s(u v) - sum over noise nodes w of log s(-u w), s the logistic function."""
-    import torch
-    from torch.nn.functional import softplus
-
-    project, *layers = module
-    known = project(pairs.part.x)
-    for number, (layer, block) in enumerate(zip(layers, pairs.part.blocks, strict=True)):
-        known = layer((known, known[: block.shape[0]]), block)
-        known = _unit(known) if number else known.relu()
-    source, target, noise = (known[torch.from_numpy(it).to(known.device)] for it in (pairs.source, pairs.target, pairs.noise))  # fmt: skip
-    return softplus(-(source * target).sum(dim=1)).mean() + softplus(source @ noise.T).sum(dim=1).mean()
-
-
-def _unit(vectors: Any) -> Any:
-    import torch
-
-    return torch.nn.functional.normalize(vectors, dim=1)
 
 
 def _features(recipe: GraphSage, graph: Graph) -> Any:
