@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from embedders.base import Encoder
 from embedders.data import Corpus, Documents, Graph, Images
+from embedders.graph.nodes import Nodes
 from embedders.text.vectors import WordVectors
 from embedders.text.word2vec import Word2Vec
 
@@ -91,6 +92,18 @@ def graph_example(folder: Path) -> Example:
     return Example(graph, {name: name[:4] for name in names[1:12] + names[13:24]})
 
 
+def nodes_example(folder: Path) -> Example:
+    """The graph of `graph_example`, whose groups differ in their features; the features of the last node are one alone."""
+    example = graph_example(folder)
+    graph: Graph = example.data
+    features = np.random.default_rng(7).random((len(graph), 6), np.float32)
+    features[:12, :3] += 1
+    features[12:24, 3:] += 1
+    features[24] = (0, 1, 0, 0, 0, 0)
+    data = Nodes.of(replace(graph, features=features))
+    return Example(data, example.groups, data.select(range(1, 25, 3)))
+
+
 def images_example(folder: Path) -> Example:
     """Six red discs and six blue squares, each of its own size and place, and a file that is no picture."""
     rng = np.random.default_rng(7)
@@ -133,4 +146,5 @@ EXAMPLES: Mapping[type, Callable[[Path], Example]] = {
     Documents: documents_example,
     Graph: graph_example,
     Images: images_example,
+    Nodes: nodes_example,
 }

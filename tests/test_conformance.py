@@ -26,6 +26,10 @@ PARAMETERS = {  # small where the defaults are for large data; an embedder that 
     },  # words of two topics never meet, and absence teaches GloVe nothing: biases learn most
     "node2vec": {"dim": 24, "length": 20, "window": 5},
     "metapath2vec": {"metapath": ["user", "item", "user"], "dim": 24, "length": 20, "window": 5},
+    "gae": {"dim": 8, "hidden": 16, "steps": 60},
+    "vgae": {"dim": 8, "hidden": 16, "steps": 60},
+    "dgi": {"dim": 16, "steps": 60, "lr": 0.01},
+    "graphsage": {"dim": 8, "hidden": 8, "steps": 40, "batch": 32, "lr": 0.01},
     "cnn": {"batch_size": 8},
     "pretrained-words": {"file": str(Path(__file__).parent / "data/topics.vec")},
     "tfidf": {"dim": 8},

@@ -27,6 +27,7 @@ from embedders.image.decode import PIXEL_LIMIT, DecodeError, decode, read
 from embedders.image.precision import Device, Precision, resolve_device, resolve_precision
 from embedders.image.prefetch import ahead, workers
 from embedders.image.torchvision_ops import import_torch
+from embedders.torch_threads import torch_threads
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
 STEP = 4
 """Pictures that go through the network together on a CPU core: few enough for its cache, enough to keep it busy."""
 _GPU = threading.Lock()
-_RUNS: list[int] = []
-"""The number of torch's threads before the first of the runs going on now, once for each of them."""
-_RUNS_LOCK = threading.Lock()
 
 
 Outcome = tuple[Matrix, str] | DecodeError
@@ -93,7 +91,7 @@ class CnnEncoder(Encoder[Images]):
             window=2 * max(threads, size // step),
             initializer=_one_torch_thread,
         )
-        with _torch_threads_put_back(), closing(stream):
+        with torch_threads(), closing(stream):
             outcomes = chain.from_iterable(stream)
             for first in range(0, len(data), size):
                 rows = range(first, min(first + size, len(data)))
@@ -241,21 +239,6 @@ class Cnn(Embedder[Images]):
 
 def _one_torch_thread() -> None:
     import_torch("The embedder 'cnn'").set_num_threads(1)
-
-
-@contextmanager
-def _torch_threads_put_back() -> Iterator[None]:
-    """Beside each thread's own number, torch keeps one for threads yet to come; the last run to end puts it back."""
-    torch = import_torch("The embedder 'cnn'")
-    with _RUNS_LOCK:
-        _RUNS.append(torch.get_num_threads() if not _RUNS else _RUNS[0])
-    try:
-        yield
-    finally:
-        with _RUNS_LOCK:
-            before = _RUNS.pop()
-            if not _RUNS:
-                torch.set_num_threads(before)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, 
 from embedders.base import Progress, silent
 from embedders.data import Graph, HeldOut
 from embedders.errors import InputError
+from embedders.graph.nodes import Nodes
 from storage.inputs.base import DatasetSpec, Scan
 
 Form = Literal["table", "graph", "matrix"]
@@ -109,7 +110,7 @@ class HoldOut(BaseModel):
 class GraphSpec(DatasetSpec):
     """A graph: edge lists, a file of a graph format, or an adjacency matrix."""
 
-    gives: ClassVar[tuple[type, ...]] = (Graph, HeldOut)
+    gives: ClassVar[tuple[type, ...]] = (Graph, HeldOut, Nodes)
     suffixes: ClassVar[tuple[str, ...]] = tuple(
         end + packed for end in (*TABLES, *GRAPHS, *MATRICES) for packed in ("", ".gz")
     )
@@ -210,8 +211,8 @@ class GraphSpec(DatasetSpec):
             return "attributes of nodes, which may differ from file to file; expected one file, or a node table. Add `path:` under `nodes:`."
         return ""
 
-    def read(self, scan: Scan, kind: type, *, cache: Path, progress: Progress = silent) -> Graph | HeldOut:
-        """The graph without the edges held out, or these.
+    def read(self, scan: Scan, kind: type, *, cache: Path, progress: Progress = silent) -> Graph | HeldOut | Nodes:
+        """The graph without the edges held out, as such or as rows, or these edges.
 
         Raises
         ------
@@ -226,8 +227,10 @@ class GraphSpec(DatasetSpec):
             )
         assets: Mapping[str, str] = dict(zip(self.assets, scan.assets, strict=True))
         graph = read_graph(self, scan.files, {name: Path(path) for name, path in assets.items()})
-        if self.hold_out is None:
-            return graph
-        from embedders.graph.split import hold_out
+        if self.hold_out is not None:
+            from embedders.graph.split import hold_out
 
-        return hold_out(graph, self.hold_out.share, self.hold_out.seed)[kind is HeldOut]
+            graph, held = hold_out(graph, self.hold_out.share, self.hold_out.seed)
+            if kind is HeldOut:
+                return held
+        return Nodes.of(graph) if kind is Nodes else graph

@@ -1,0 +1,76 @@
+"""Deep graph infomax (P. Velickovic et al. 2019, arXiv:1809.10341)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from embedders.graph.convolution import Convolution, Part
+from embedders.graph.network import GraphNetwork
+from embedders.graph.training import stream
+
+
+@dataclass(frozen=True, eq=False)
+class Shuffled:
+    """What one step learns from. order : (nodes of `part`,) int32, whose features each node gets in the corrupted graph."""
+
+    part: Part
+    order: NDArray[np.int32]
+
+
+class Dgi(GraphNetwork):
+    """A graph convolution whose vectors, and not those of a graph with shuffled features, tell of the whole graph."""
+
+    kind: ClassVar[str] = "dgi"
+    layers: ClassVar[int] = 1
+
+    dim: int = Field(512, ge=1, le=4096, description="numbers in a vector")
+    steps: int = Field(300, ge=1, description="gradient steps (Adam) at most, each over the graph or a mini-batch")
+    lr: float = Field(0.001, gt=0, le=1, description="learning rate")
+    patience: int = Field(
+        20, ge=0, description="steps without a lower loss that end training, at the weights of the lowest; 0: none do"
+    )
+
+    def build(self, geometric: Any, width: int) -> Any:
+        from torch import nn
+
+        layers = nn.ModuleList([geometric.GCNConv(width, self.dim, normalize=False), nn.PReLU(self.dim)])
+        return geometric.DeepGraphInfomax(self.dim, layers, summary=_summary, corruption=_shuffle)
+
+    def draw(self, data: Convolution, size: int | None, step: int) -> Shuffled:
+        """The graph, or the neighbourhood of `size` nodes; and an order of its nodes."""
+        random, n = stream(self.seed, step), len(data.graph)
+        if size is None:
+            part = data.whole
+        else:
+            nodes = np.unique(random.integers(0, n, min(size, n), np.int32))
+            part = data.part(nodes, seed=[self.seed, step])
+        return Shuffled(part, random.permutation(part.x.shape[0]).astype(np.int32))
+
+    def loss(self, module: Any, drawn: Shuffled) -> Any:
+        part = drawn.part
+        vectors = self.vectors(module, part)
+        corrupted = self.vectors(module, Part(part.x, [_shuffle(part.blocks[0], drawn.order)]))
+        return module.loss(vectors, corrupted, _summary(vectors))
+
+    def vectors(self, module: Any, part: Part) -> Any:
+        layer, activation = module.encoder
+        return activation(layer(part.x, part.blocks[0]))
+
+
+def _summary(vectors: Any) -> Any:
+    return vectors.mean(dim=0).sigmoid()
+
+
+def _shuffle(block: Any, order: NDArray[np.int32]) -> Any:
+    """The block with its columns in another order, which is as if the features were."""
+    import torch
+
+    columns = torch.from_numpy(order).to(block.device)[block.col_indices()]
+    return torch.sparse_csr_tensor(
+        block.crow_indices(), columns, block.values(), size=block.shape, check_invariants=False
+    )
