@@ -40,6 +40,16 @@ def paths_of(counts):
     return paths
 
 
+def blocks_of(path):
+    """Blocks of eight, then of six, that hold a path with the least room to spare, which stands in front."""
+    sizes = min(
+        ([8] * big + [6] * small for big in range(9) for small in range(9) if 8 * big + 6 * small >= len(path)),
+        key=lambda sizes: (sum(sizes), len(sizes)),
+    )
+    ends = np.cumsum(sizes) - sum(sizes) + len(path)
+    return [path[max(0, end - size) : end] for size, end in zip(sizes, ends, strict=True)]
+
+
 class Targets:
     """The targets of centre words, in blocks of up to six (row, goal); of negatives drawn twice in six the last counts."""
 
@@ -62,7 +72,7 @@ class Targets:
     def of(self, centre):
         if self.paths is not None:
             path = [(node, 1.0 - turn) for node, turn in self.paths[centre]]
-            return [path[max(0, i) : i + 6] for i in range(-(-len(path) % 6), len(path), 6)]
+            return blocks_of(path)
         blocks, left = [], self.negative + 1
         while left > 0:
             drawn = list(self.six())
@@ -82,12 +92,19 @@ def errors_of(block, c, inputs, rate):
     return rows, errors, -sum(np.log(np.maximum(1 - np.abs(e) / rate, 1 / (1 + np.exp(6)))).sum() for e in errors)
 
 
-def skipgram(w, c, contexts, blocks, rate, frozen):
-    """All contexts of one centre word, sixteen at a time; a block of targets changes when sixteen are done."""
-    total = 0.0
-    for block in filter(None, blocks):
-        for some in (contexts[k : k + 16] for k in range(0, len(contexts), 16)):
-            rows, errors, loss = errors_of(block, c, w[some], rate)
+def skipgram(w, c, contexts, blocks, rate, frozen, together):
+    """All contexts of one centre word, sixteen at a time; a block of targets changes when sixteen are done.
+
+    together : all blocks' errors are taken before one learns.
+    """
+    blocks, total = list(filter(None, blocks)), 0.0
+    parts = [contexts[k : k + 16] for k in range(0, len(contexts), 16)]
+    for turn in (
+        [[(some, block) for block in blocks] for some in parts]
+        if together
+        else [[(s, b)] for b in blocks for s in parts]
+    ):
+        for (some, _), (rows, errors, loss) in [(t, errors_of(t[1], c, w[t[0]], rate)) for t in turn]:
             total, held = total + loss, c[rows]
             for context, e in zip(some, errors, strict=True):
                 x = w[context].copy()
@@ -97,15 +114,15 @@ def skipgram(w, c, contexts, blocks, rate, frozen):
     return [total / len(contexts)] * len(contexts)
 
 
-def cbow(w, c, contexts, blocks, rate, frozen):
+def cbow(w, c, contexts, blocks, rate, frozen, together):
     """The mean of the contexts of one centre word; what it learns is added to each of them."""
-    mean, total = w[contexts].mean(axis=0), 0.0
+    blocks, mean, total = list(filter(None, blocks)), w[contexts].mean(axis=0), 0.0
     learned = mean.copy()
-    for block in filter(None, blocks):
-        rows, (e,), loss = errors_of(block, c, [learned], rate)
-        total, x = total + loss, learned.copy()
-        learned += e @ c[rows]
-        c[rows] += e[:, None] * x
+    for turn in [blocks] if together else [[block] for block in blocks]:
+        for rows, (e,), loss in [errors_of(block, c, [learned], rate) for block in turn]:
+            total, x = total + loss, learned.copy()
+            learned += e @ c[rows]
+            c[rows] += e[:, None] * x
     for context in contexts:
         if context not in frozen:
             w[context] += learned - mean
@@ -153,6 +170,6 @@ def reference(
             reach, blocks = 1 + (bits >> 32) * window // 2**32, queue.pop(0)
             contexts = kept[max(0, i - reach) : i] + kept[i + 1 : i + reach + 1]
             if contexts:
-                loss = (cbow if mean else skipgram)(w, c, contexts, blocks, rate, frozen)
+                loss = (cbow if mean else skipgram)(w, c, contexts, blocks, rate, frozen, hs)
                 losses += loss if bits % look == 0 else []
     return w, np.mean(losses) if losses else np.nan

@@ -10,8 +10,9 @@ from scipy.stats import chisquare
 
 from embedders.data import Graph
 from embedders.kernels.alias import alias_rows, alias_table
+from embedders.kernels.centres import CHUNK
 from embedders.kernels.huffman import huffman
-from embedders.kernels.skipgram import CHUNK, SEGMENT, SkipGram
+from embedders.kernels.skipgram import SEGMENT, SkipGram
 from embedders.kernels.threads import cores, run_threads
 from embedders.kernels.walks import PIECE, Walker
 from tests.helpers_word2vec import paths_of, reference

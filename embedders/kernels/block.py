@@ -108,25 +108,26 @@ def _errors(builder: Any, f: Any, base: Any, rate: Any) -> Any:
     return builder.select(builder.fcmp_ordered(">=", square, _constant(BOUND * BOUND)), past, within)
 
 
-def _products(at_once: int) -> Any:
+def _products(at_once: int, many: int = TARGETS) -> Any:
     @intrinsic
-    def products(typing: Any, w: Any, rows: Any, at: Any, n: Any, c: Any, targets: Any, first: Any, answers: Any) -> Any:  # fmt: skip
-        """answers[8 i + k] = row i . target k, for n >= 1 rows.
+    def products(typing: Any, w: Any, rows: Any, at: Any, n: Any, c: Any, targets: Any, first: Any, answers: Any, into: Any) -> Any:  # fmt: skip
+        """answers[into + 8 i + k] = row i . target k, for n >= 1 rows.
 
         w, c : float32 matrices, equally wide.
         rows : int64; offsets in w from `at` on; where n is odd, one more that may be read.
-        targets : int64; offsets in c of six targets from `first` on.
-        answers : float32, room for 8 (n + 1).
+        targets : int64; offsets in c of `many` targets from `first` on.
+        answers : float32, room for 8 (n + 1) from `into` on.
         """
-        signature = types.void(w, rows, types.intp, types.intp, c, targets, types.intp, answers)
+        signature = types.void(w, rows, types.intp, types.intp, c, targets, types.intp, answers, types.intp)
 
         def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            w_, rows_, at_, n_, c_, targets_, first_, answers_ = args
+            w_, rows_, at_, n_, c_, targets_, first_, answers_, into_ = args
             dim = _width(context, builder, sig.args[0], w_)
-            w_, c_, answers_ = (_data(context, builder, sig.args[i], args[i]) for i in (0, 4, 7))
+            w_, c_ = (_data(context, builder, sig.args[i], args[i]) for i in (0, 4))
+            answers_ = _data(context, builder, sig.args[7], answers_, into_)
             rows_ = _data(context, builder, sig.args[1], rows_, at_)
             targets_ = _data(context, builder, sig.args[5], targets_, first_)
-            places = [builder.load(builder.gep(targets_, [first_.type(k)])) for k in range(TARGETS)]
+            places = [builder.load(builder.gep(targets_, [first_.type(k)])) for k in range(many)]
 
             def some(i: Any, _: list[Any]) -> list[Any]:
                 mine = [builder.load(builder.gep(rows_, [builder.add(i, i.type(k))])) for k in range(at_once)]
@@ -138,10 +139,10 @@ def _products(at_once: int) -> Any:
                     pairs = [(x, y) for x in xs for y in held]
                     return [_axpy(builder, s, [x], [y]) for s, (x, y) in zip(sums, pairs, strict=True)]
 
-                sums = _loop(builder, dim, [_constant(0.0, lanes=STEP)] * (at_once * TARGETS), dots)
+                sums = _loop(builder, dim, [_constant(0.0, lanes=STEP)] * (at_once * many), dots)
                 every: list[Any] = []
                 for k in range(2):
-                    own = sums[k * TARGETS : (k + 1) * TARGETS]
+                    own = sums[k * many : (k + 1) * many]
                     every += [*own, *[None] * (LANES - len(own))]
                 _store(builder, _fold(builder, every), answers_, builder.mul(i, i.type(LANES)))
                 return []
@@ -154,23 +155,24 @@ def _products(at_once: int) -> Any:
     return products
 
 
-def _learn(at_once: int) -> Any:
+def _learn(at_once: int, many: int = TARGETS) -> Any:
     @intrinsic
-    def learn(typing: Any, w: Any, rows: Any, sinks: Any, at: Any, n: Any, c: Any, targets: Any, first: Any, errors: Any) -> Any:  # fmt: skip
-        """Add errors times targets to the n rows, errors times rows to the six targets.
+    def learn(typing: Any, w: Any, rows: Any, sinks: Any, at: Any, n: Any, c: Any, targets: Any, first: Any, errors: Any, of: Any) -> Any:  # fmt: skip
+        """Add errors times targets to the n rows, errors times rows to the `many` targets.
 
         sinks : int64; where each row goes: its own offset, or another one if the row itself must stay.
-        errors : float32; that of row i and target k at 8 i + k.
+        errors : float32; that of row i and target k at of + 8 i + k.
         """
-        signature = types.void(w, rows, sinks, types.intp, types.intp, c, targets, types.intp, errors)
+        signature = types.void(w, rows, sinks, types.intp, types.intp, c, targets, types.intp, errors, types.intp)
 
         def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            w_, rows_, sinks_, at_, n_, c_, targets_, first_, errors_ = args
+            w_, rows_, sinks_, at_, n_, c_, targets_, first_, errors_, of_ = args
             dim = _width(context, builder, sig.args[0], w_)
-            w_, c_, errors_ = (_data(context, builder, sig.args[i], args[i]) for i in (0, 5, 8))
+            w_, c_ = (_data(context, builder, sig.args[i], args[i]) for i in (0, 5))
+            errors_ = _data(context, builder, sig.args[8], errors_, of_)
             rows_, sinks_ = (_data(context, builder, sig.args[i], args[i], at_) for i in (1, 2))
             targets_ = _data(context, builder, sig.args[6], targets_, first_)
-            places = [builder.load(builder.gep(targets_, [first_.type(k)])) for k in range(TARGETS)]
+            places = [builder.load(builder.gep(targets_, [first_.type(k)])) for k in range(many)]
 
             def block(offset: Any, _: list[Any]) -> list[Any]:
                 w_at, c_at = builder.gep(w_, [offset]), builder.gep(c_, [offset])
@@ -181,9 +183,7 @@ def _learn(at_once: int) -> Any:
                         at = builder.add(i, i.type(k))
                         source, sink = (builder.load(builder.gep(a, [at])) for a in (rows_, sinks_))
                         mine = builder.gep(errors_, [builder.mul(at, at.type(LANES))])
-                        e = [
-                            spread(builder, builder.load(builder.gep(mine, [at.type(j)])), STEP) for j in range(TARGETS)
-                        ]
+                        e = [spread(builder, builder.load(builder.gep(mine, [at.type(j)])), STEP) for j in range(many)]
                         x = _load(builder, w_at, source)
                         _store(builder, _axpy(builder, x, e, held), w_at, sink)
                         grown = [_axpy(builder, t, [y], [x]) for t, y in zip(grown, e, strict=True)]
@@ -203,20 +203,25 @@ def _learn(at_once: int) -> Any:
 
 products, learn = _products(2), _learn(2)
 products_of_one, learn_one = _products(1), _learn(1)
+products_of_eight, learn_eight = _products(2, 8), _learn(2, 8)
+products_of_one_eight, learn_one_eight = _products(1, 8), _learn(1, 8)
 
 
 @intrinsic
-def judge(typing: Any, answers: Any, n: Any, goals: Any, first: Any, lr: Any) -> Any:
+def judge(typing: Any, answers: Any, at: Any, n: Any, goals: Any, first: Any, lr: Any) -> Any:
     """Turn the products of n rows into errors: lr * (goal - sigmoid(product)), 0 where the goal is below 0.
 
-    answers : float32, room for 8 (n + 1); the errors of row n, which is no row, become 0.
+    answers : float32, from `at` on room for 8 (n + 1); the errors of row n, which is no row, become 0.
     goals : float32; what the product with each of the six targets should say, from `first` on, then two below 0.
     """
-    signature = types.void(answers, types.intp, goals, types.intp, types.float32)
+    signature = types.void(answers, types.intp, types.intp, goals, types.intp, types.float32)
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        answers_, n_, goals_, first_, lr_ = args
-        answers_, goals_ = (_data(context, builder, sig.args[i], args[i]) for i in (0, 2))
+        answers_, at_, n_, goals_, first_, lr_ = args
+        answers_, goals_ = (
+            _data(context, builder, sig.args[0], answers_, at_),
+            _data(context, builder, sig.args[3], goals_),
+        )
         goal = _load(builder, goals_, first_, _HALF)
         goal = _pick(builder, goal, ir.Constant(_HALF, ir.Undefined), [*range(LANES)] * 2)
         half = spread(builder, builder.fmul(lr_, _FLOAT(0.5)), WIDTH)
