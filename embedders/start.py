@@ -23,8 +23,13 @@ def start_rows(start: Encoder[Any], data: Any, ids: Sequence[str], dim: int, *, 
 
     Raises
     ------
-    InputError : its dimension is not `dim`.
+    InputError : its dimension is not `dim`, or it encodes data of another kind.
     """
+    if start.recipe.inductive and not isinstance(data, start.recipe.data):
+        raise InputError(
+            f"Got a start that makes {start.entity} vectors of {start.recipe.data.__name__}; expected one that holds vectors, "
+            "such as a space of words. Choose another start."
+        )
     if start.dim != dim:
         raise InputError(
             f"Got a start of dimension {start.dim}; expected {dim}. Set dim: {start.dim}, or choose another start."

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, write_deltalake
+from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 
 from storage import delta
@@ -66,13 +67,15 @@ def replace(folder: AnyPath, rows: pa.Table, predicate: str) -> None:
     _again(folder, write)
 
 
-def read_rows(folder: AnyPath, schema: pa.Schema, filters: Sequence[tuple[str, str, Any]] = ()) -> list[dict[str, Any]]:
-    """The rows that match all filters, in no particular order; none when there is no table."""
+def read_rows(
+    folder: AnyPath, schema: pa.Schema, filters: Mapping[str, Any] = MappingProxyType({})
+) -> list[dict[str, Any]]:
+    """The rows whose columns equal all filters, in no particular order; none when there is no table."""
     return read_rows_at(folder, schema, filters)[1]
 
 
 def read_rows_at(
-    folder: AnyPath, schema: pa.Schema, filters: Sequence[tuple[str, str, Any]] = ()
+    folder: AnyPath, schema: pa.Schema, filters: Mapping[str, Any] = MappingProxyType({})
 ) -> tuple[int | None, list[dict[str, Any]]]:
     """The Delta version of the table (None: there is none), and its rows.
 
@@ -92,9 +95,8 @@ def read_rows_at(
     for _ in range(TRIES):
         try:
             log = delta.table(folder)
-            names = pa.table(log.get_add_actions())["path"].to_pylist()
-            pieces = together(folder, lambda name: _rows(folder / name, schema, filters), names)
-            return log.version(), list(chain.from_iterable(pieces))
+            rows = chain.from_iterable(part.to_pylist() for part in _parts(log, folder, schema.names))
+            return log.version(), [row for row in rows if all(row[name] == value for name, value in filters.items())]
         except FileNotFoundError as error:  # written anew as one file, and swept, since the log was read
             problem: Exception = error
         except (DeltaError, pa.ArrowException, OSError) as error:
@@ -103,10 +105,17 @@ def read_rows_at(
     raise DamagedError(f"The table {folder} cannot be read ({brief(problem)}). Restore it from a copy.") from problem
 
 
-def _rows(place: AnyPath, schema: pa.Schema, filters: Sequence[tuple[str, str, Any]]) -> list[dict[str, Any]]:
-    file = pa.BufferReader(place.read_bytes())  # small, and so one request instead of two where it lies in a bucket
-    rows: list[dict[str, Any]] = pq.read_table(file, columns=schema.names, filters=list(filters) or None).to_pylist()
-    return rows
+def _parts(log: DeltaTable, folder: AnyPath, columns: Sequence[str] | None = None) -> list[pa.Table]:
+    """The files of a table; all columns without `columns`."""
+
+    def read(name: str) -> pa.Table:
+        file = pa.BufferReader((folder / name).read_bytes())  # small: one request, not two, where it lies in a bucket
+        # not by a dataset's scanner (pq.read_table): it lets go of Python's bytes on a thread of its own, maybe when
+        # Python has ended, and then the process aborts (apache/arrow#36389)
+        with pq.ParquetFile(file) as part:
+            return part.read(columns=columns, use_threads=False)
+
+    return together(folder, read, pa.table(log.get_add_actions())["path"].to_pylist())
 
 
 def _check_room(folder: AnyPath) -> None:
@@ -138,4 +147,4 @@ def compact(folder: AnyPath) -> None:
         with suppress(DeltaError, FullError, FileNotFoundError), asking(folder):
             _check_room(folder)
             once = CommitProperties(max_commit_retries=0)
-            write_deltalake(log, log.to_pyarrow_table(), mode="overwrite", commit_properties=once)
+            write_deltalake(log, pa.concat_tables(_parts(log, folder)), mode="overwrite", commit_properties=once)

@@ -63,13 +63,13 @@ def record_metrics(
 
 def metrics(paths: Paths, space: str, version: int) -> list[dict[str, Any]]:
     """The recorded metrics of one version, oldest first, each evaluation's headline before its other scores."""
-    rows = logs.read_rows(paths.metrics, METRICS, [("space", "==", space), ("version", "==", version)])
+    rows = logs.read_rows(paths.metrics, METRICS, {"space": space, "version": version})
     return sorted(rows, key=lambda row: (row["time"], row["evaluation"], row["notes"] is None))
 
 
 def quarantined(paths: Paths, space: str) -> list[dict[str, Any]]:
     """The rows of a space that could not be embedded when it was last tried, by id. version: the first without them."""
-    rows = logs.read_rows(paths.quarantine, QUARANTINE, [("space", "==", space)])
+    rows = logs.read_rows(paths.quarantine, QUARANTINE, {"space": space})
     return sorted(rows, key=lambda row: (row["id"], row["location"], row["code"]))
 
 

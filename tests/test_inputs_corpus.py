@@ -409,6 +409,21 @@ def test_parquet_with_bytes_that_are_not_utf8(tmp_path):
     assert "byte 4 of the text is 0xff" in found.rejected[0].message
 
 
+def test_parquet_ids_that_are_not_utf8(tmp_path):
+    keys = pa.array([b"a", b"b\xff", b"c", None]).view(pa.string())
+    pq.write_table(pa.table({"text": ["one", "two", "three", "four"], "key": keys}), tmp_path / "a.parquet")
+    found = read(tmp_path, "a.parquet", Documents, columns={"id": "key"})
+    assert found.ids == ["a", "c"]
+    assert [(r.id, r.code) for r in found.rejected] == [("a.parquet:2", "not_utf8"), ("a.parquet:4", "no_id")]
+
+
+def test_two_columns_of_one_name(tmp_path):
+    table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"'text', which .*a\.parquet' has more than once"):
+        read(tmp_path, "a.parquet")
+
+
 def test_rows_that_are_no_documents(tmp_path):
     lines_ = [
         b'{"text": "good one"}', b"{broken", b'["a"]', b"7", b'{"text": null}', b'{"txt": "x"}', b'{"text": 3}', b'{"text": "\xff"}',
@@ -533,7 +548,7 @@ def test_stop_words_as_they_stand(tmp_path):
 def test_stop_words_that_leave_nothing_or_cannot_be_read(tmp_path):
     put(tmp_path / "a.txt", b"the the")
     put(tmp_path / "stop.txt", b"the")
-    with pytest.raises(InputError, match="without a word"):
+    with pytest.raises(InputError, match=r"without a word.* that is no stop word"):
         read(tmp_path, "a.txt", stop_words="stop.txt")
     put(tmp_path / "stop.txt", b"\xff")
     with pytest.raises(InputError, match=r"stop words .* not UTF-8"):

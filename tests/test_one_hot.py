@@ -55,4 +55,5 @@ def test_presence_of_words_in_documents():
     assert data.words == ["a", "b", "c", "d"]
     assert presence(data, 1).toarray().tolist() == [[1, 1, 0, 0], [0, 0, 0, 0], [1, 1, 1, 0], [0, 0, 0, 1]]
     assert presence(data.select([2, 0]), 2).toarray().tolist() == [[1, 1], [1, 1]]
-    assert presence(data.select([])).shape == (0, 0)
+    assert presence(data.select([]), 2).shape == (0, 2)
+    assert presence(data, 9).toarray().tolist() == presence(data, 1).toarray().tolist()  # no word comes that often

@@ -318,9 +318,10 @@ def test_tensors_that_do_not_fit(tmp_path):
     (tmp_path / "words.json").write_text(json.dumps(WORDS), encoding="utf-8")
     path = tmp_path / "weights.safetensors"
     for tensors, message in [
-        ({"a": MATRIX, "b": MATRIX}, "with the tensors a, b; expected one named 'matrix'"),
-        ({"matrix": MATRIX[0]}, r"an array of shape \(6,\)"),
-        ({"matrix": MATRIX.astype(np.int32)}, "expected floats"),
+        ({"a": MATRIX, "b": MATRIX}, "^Got '[^']*' with the tensors a, b; expected one named 'matrix'"),
+        ({"matrix": MATRIX[0]}, r"F32 of shape \(6,\)"),
+        ({"matrix": MATRIX.astype(np.int32)}, "Got I32 of shape .* expected float16"),
+        ({"matrix": MATRIX.astype(np.float64) + 1e300}, "NaN or infinity in row 1 "),
         ({"matrix": MATRIX[1:]}, "Got 9 vectors in .* and 10 words in words.json"),
         ({"matrix": np.where(MATRIX > 2, np.inf, MATRIX) * np.float32(np.inf)}, "NaN or infinity in row 1 "),
     ]:

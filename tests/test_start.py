@@ -13,6 +13,7 @@ import pytest
 from embedders.base import silent
 from embedders.errors import InputError
 from embedders.start import LONGEST, start_rows
+from embedders.text.documents import DocumentMean
 from embedders.text.vectors import WordVectors
 from embedders.text.word2vec import Word2Vec
 from flows import starts, steps
@@ -26,6 +27,7 @@ from storage.manifest import Start, made_from
 from storage.store import VectorStore
 from storage.writer import Source, writing
 from tests.flow_helpers import command_line
+from tests.helpers_documents import documents_of
 from tests.helpers_incremental import Contents, Numbered, Said
 from tests.helpers_store import edit, write_corpus, write_edges, write_project
 from tests.helpers_store import run_steps as run_quietly
@@ -261,6 +263,13 @@ def change(file, seed=1) -> None:
     write_corpus(file.parent / "text.txt", seed=seed)
     with (file.parent / "text.txt").open("a") as out:
         out.write("a bank by the river\n")
+
+
+def test_words_cannot_begin_at_documents():
+    words = WordVectors(Word2Vec(dim=8), WORDS, GIVEN)
+    documents = DocumentMean().fit(documents_of("king queen", "river boat man"), start=words)
+    with pytest.raises(InputError, match="a start that makes document vectors of Documents"):
+        start_rows(documents, corpus([WORDS]), WORDS, 8)
 
 
 def test_a_change_goes_on_from_the_version_before(file):

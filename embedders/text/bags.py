@@ -74,10 +74,10 @@ def bags(data: Documents, rows: slice, place: NDArray[np.int32], width: int) -> 
 
 
 def presence(data: Documents, min_count: int = 5) -> csr_array[Any]:
-    """Which words stand in which documents, one-hot: (n, words) float32 of 0 and 1; rarer words are left out."""
+    """Which words stand in which documents, one-hot: (n, words) float32 of 0 and 1; rarer words are left out, if not all are."""
     from scipy.sparse import csr_array, vstack
 
-    known = frequent(data.counts, min_count)
+    known = frequent(data.counts, min_count) or len(data.words)
     place = np.where(np.arange(len(data.words)) < known, np.arange(len(data.words)), -1).astype(np.int32)
     parts: list[Any] = [csr_array((0, known), dtype=np.float32)]
     for rows in pieces(data):

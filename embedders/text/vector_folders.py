@@ -25,6 +25,7 @@ from embedders.text.vector_files import Kept, WordTable
 
 LISTS = ("words.json", "ids.json")
 ROWS_AT_ONCE = 65536
+FLOATS = ("float16", "float32", "float64", "F16", "F32", "F64")  # as NumPy and safetensors call them
 EXPECTED = "weights.safetensors or vectors.npy with words.json or ids.json, or one .npy with one .parquet, or one file of vectors"
 
 
@@ -103,7 +104,8 @@ class Source:
         found, last = Kept(int(matrix.shape[1]), only), min(len(words), limit or len(words))
         for first in range(0, last, ROWS_AT_ONCE):
             end = min(last, first + ROWS_AT_ONCE)
-            piece = np.asarray(matrix[first:end], np.float32)
+            with np.errstate(over="ignore"):  # told below
+                piece = np.asarray(matrix[first:end], np.float32)
             bad = np.flatnonzero(~np.isfinite(piece).all(axis=1))
             if len(bad):
                 row = first + int(bad[0])
@@ -144,13 +146,17 @@ def _mapped(path: Path) -> Any:
     try:
         if path.suffix == ".npy":
             found: Any = np.load(path, mmap_mode="r", allow_pickle=False)
-            shape, kind = found.shape, str(found.dtype.kind)
+            shape, dtype = found.shape, found.dtype.name
         else:
-            found, shape, kind = _tensor(path)
+            found, shape, dtype = _tensor(path)
+    except InputError:
+        raise
     except (ValueError, OSError, EOFError) as error:
         raise InputError(f"Got {str(path)!r}, which cannot be read ({error}); expected a whole file.") from error
-    if len(shape) != 2 or kind != "f" or not shape[1]:
-        raise InputError(f"Got an array of shape {tuple(shape)} in {str(path)!r}; expected floats of shape (n, dim).")
+    if len(shape) != 2 or dtype not in FLOATS or not shape[1]:
+        raise InputError(
+            f"Got {dtype} of shape {tuple(shape)} in {str(path)!r}; expected float16, 32 or 64 of shape (n, dim). Convert it."
+        )
     return found
 
 
@@ -185,7 +191,7 @@ def _tensor(path: Path) -> tuple[Any, tuple[int, ...], str]:
             f"Got {str(path)!r}, which cannot be read ({error}); expected a whole .safetensors file."
         ) from error
     shape = tuple(slices.get_shape())
-    return _Tensor(slices, shape), shape, "f" if slices.get_dtype() in ("F16", "F32", "F64") else slices.get_dtype()
+    return _Tensor(slices, shape), shape, slices.get_dtype()
 
 
 def _words(path: Path) -> Sequence[str]:

@@ -78,8 +78,9 @@ def build(
         progress(size, size, "bytes")  # of which all are read by now; this may be told to stop
 
     if not vocabulary.counts.any():
+        left = "" if stop_words is None else f" that is no stop word of {str(stop_words)!r}"
         raise InputError(
-            f"Got {len(sources)} file(s) without a word, {rejected} document(s) rejected (first file: {str(sources[0].path)!r}); "
+            f"Got {len(sources)} file(s) without a word{left}, {rejected} document(s) rejected (first file: {str(sources[0].path)!r}); "
             "expected UTF-8 text, one document a line."
         )
     if spec.text_columns.id is not None:

@@ -150,25 +150,37 @@ def _of_rows(piece: Piece) -> Found:
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     column = column.cast(pa.large_binary())
+    lacks_text = column.is_null().to_numpy(zero_copy_only=False)
+    bad_id = np.zeros(len(rows), bool)
     if "id" in rows.schema.names:
         ids = pc.fill_null(rows.column("id").cast(ID), "")
         lacks_id = pc.equal(ids, "").to_numpy(zero_copy_only=False)
+        if not _is_utf8(ids):
+            bad_id = np.array([not _is_utf8(ids[at : at + 1]) for at in range(len(ids))])
     else:
-        ids, lacks_id = _ids(piece.source, numbers), np.zeros(len(rows), bool)
-    lacks_text = column.is_null().to_numpy(zero_copy_only=False)
+        ids, lacks_id = _ids(piece.source, numbers), bad_id
     location = _location(piece.source, numbers)
     rejected = []
-    for at in np.flatnonzero(lacks_text | lacks_id):
-        code = "no_text" if lacks_text[at] else "no_id"
-        message = f"the {code[3:]} is null or empty; expected a string"
+    for at in np.flatnonzero(lacks_text | lacks_id | bad_id):
+        code = "no_text" if lacks_text[at] else "no_id" if lacks_id[at] else "not_utf8"
+        message = "the id is not UTF-8" if code == "not_utf8" else f"the {code[3:]} is null or empty; expected a string"
         rejected.append(Rejected(f"{piece.source.name}:{numbers[at]}", location(int(at)), code, message))
     _, offsets, data = column.buffers()
     stops = np.frombuffer(offsets, np.int64)[column.offset : column.offset + len(column) + 1]
     found = _texts(np.frombuffer(data or b"", np.uint8), stops, between=0)
     if rejected:
-        good = np.flatnonzero(~(lacks_text | lacks_id))
+        good = np.flatnonzero(~(lacks_text | lacks_id | bad_id))
         return Found(_chosen(found, good), ids.take(pa.array(good)), _location(piece.source, numbers[good]), rejected)
     return Found(found, ids, location, rejected)
+
+
+def _is_utf8(ids: pa.LargeStringArray) -> bool:
+    """Parquet does not promise that its strings are."""
+    try:
+        ids.validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _location(source: Source, numbers: Sequence[int] | NDArray[np.int64]) -> Callable[[int], str]:

@@ -179,9 +179,13 @@ def check_columns(source: Source, wanted: Sequence[str], names: Sequence[str]) -
 
     Raises
     ------
-    InputError : one is not there.
+    InputError : one is not there, or more than once.
     """
     for name in wanted:
+        if list(names).count(name) > 1:
+            raise InputError(
+                f"Got the column {name!r}, which {str(source.path)!r} has more than once; expected one. Rename the others."
+            )
         if name not in names:
             raise InputError(
                 f"Got the column {name!r}, which is not in {str(source.path)!r}; expected one of {', '.join(names) or 'none'}. "
