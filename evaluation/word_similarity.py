@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Callable, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -23,30 +24,30 @@ DRAWS_AT_ONCE = 2_000_000
 
 
 def read_pairs(path: str | Path) -> list[Pair]:
-    """Read lines `word1 word2 score`, separated by tabs, commas or blanks.
+    """Read lines `word1 word2 score`, separated by tabs, commas (fields may be quoted) or blanks.
 
-    Empty lines and lines that start with # are skipped, and so is a header: a first line of three fields whose third
-    is not a number.
+    With tabs or commas other columns may stand behind the words, as in SimLex-999's own file: the score is the first
+    number. Empty lines and lines that start with # are skipped, and so is a header: a first line without a number there.
 
     Raises
     ------
     InputError : a line is malformed (its number is named), or the file has no pairs, is missing or not UTF-8.
     """
+    found = [(i, line) for i, line in enumerate(lines(path), start=1) if line.strip() and not line.startswith("#")]
+    cut = _cutter(found[-1][1] if found else "")
+    rows = [(number, line, cut(line)) for number, line in found]
+    place = next((i for i, field in enumerate(rows[-1][2]) if i > 1 and _number(field) is not None), 2) if rows else 2
+    if rows and len(first := rows[0][2]) > place and _number(first[place]) is None and len(first) == len(rows[-1][2]):
+        del rows[0]
     pairs: list[Pair] = []
-    first = True
-    for number, line in enumerate(lines(path), start=1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        fields = _fields(line)
-        score = _number(fields[2]) if len(fields) == 3 else None
-        if score is not None and fields[0] and fields[1]:
-            pairs.append((fields[0], fields[1], score))
-        elif not (first and len(fields) == 3 and score is None):
+    for number, line, fields in rows:
+        score = _number(fields[place]) if len(fields) > place else None
+        if score is None or not (fields[0] and fields[1]):
             raise InputError(
                 f"Got {line.strip()!r} on line {number} of {str(path)!r}; expected 'word1 word2 score' with a finite "
                 "score. Correct the line, or start it with #."
             )
-        first = False
+        pairs.append((fields[0], fields[1], score))
     if not pairs:
         raise InputError(f"Got no pairs in {str(path)!r}; expected lines 'word1 word2 score'.")
     return pairs
@@ -131,13 +132,18 @@ def _interval(x: NDArray[np.float64], y: NDArray[np.float64], seed: int) -> tupl
     return float(low), float(high)
 
 
-def _fields(line: str) -> list[str]:
-    """The fields of a line: by the first of tab, comma and blanks that gives three, else by blanks."""
-    for separator in ("\t", ","):
-        fields = [field.strip() for field in line.split(separator)]
-        if len(fields) == 3:
-            return fields
-    return line.split()
+def _cutter(line: str) -> Callable[[str], list[str]]:
+    """How lines like this one are cut: at tabs or commas where it has two, else at blanks, into no more than three."""
+    if line.count("\t") > 1:
+        return lambda text: [field.strip() for field in text.split("\t")]
+    if line.count(",") > 1:
+        return lambda text: [field.strip() for field in next(csv.reader([text], skipinitialspace=True))]
+
+    def blanks(text: str) -> list[str]:
+        fields = text.split()
+        return fields if len(fields) == 3 else []
+
+    return blanks
 
 
 def _number(text: str) -> float | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from embedders.base import Embedder, Encoder
-from embedders.errors import PolyvecError
+from embedders.errors import InputError, PolyvecError
 from storage.digests import DigestCache
 from storage.errors import UnreachableError
 from storage.manifest import Manifest, Start
@@ -129,6 +129,15 @@ def beginning(
     """
     spec = pipeline.spaces[name].start
     if upstream is not None:
+        if not recipe.inductive:
+            known = len(set(data.ids).intersection(upstream.ids))
+            said = f"{known:,} of {len(data.ids):,} {recipe.entity}s begin at {upstream.manifest.space}"
+            if not known:
+                raise InputError(
+                    f"Got start: {{space: {upstream.manifest.space}}}, which has a vector for none of the {len(data.ids):,} {recipe.entity}s of "
+                    f"{name!r}; expected equal ids. Choose another start, or leave it out."
+                )
+            say(f"{name}: {said}")
         return Beginning(upstream.encoder())
     if spec is not None:
         from embedders.text.pretrained import vectors_of

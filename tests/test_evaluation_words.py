@@ -44,6 +44,8 @@ def glove():
         "a,b,1\r\nc, d, 2.5\r\n",
         "\ufeff# made by hand\n\nword1\tword2\tscore\na\tb\t1\nc\td\t2.5\n",
         "Word 1,Word 2,Human (mean)\na,b,1\nc,d,2.5\n",
+        'Word 1,Word 2,Human (mean),1,2\n"a",b,1,0,2\nc,"d",2.5,2,3\n',
+        "word1\tword2\tPOS\tSimLex999\tconc(w1)\na\tb\tA\t1\t2.7\nc\td\tN\t2.5\t3\n",
     ],
 )
 def test_pairs_are_read_in_every_form(text, tmp_path):
@@ -67,6 +69,8 @@ def test_words_of_a_pair_may_hold_blanks_and_any_script(tmp_path):
         (b"a b 1\nc d nan\n", "line 2"),
         (b"a\t\t1\n", "line 1"),
         (b"a b c 1\n", "line 1"),
+        (b"a,b,1\nc,d,x\ne,f,2\n", "line 2"),
+        (b"a,b,A,1\nc,d,N,2\ne,f\ng,h,N,3\n", "line 3"),
         (b"", "no pairs"),
         (b"# nothing\none two score\n", "no pairs"),
         (b"caf\xe9 bar 1\n", "UTF-8"),

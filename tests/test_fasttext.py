@@ -212,6 +212,26 @@ def test_the_first_step_is_the_gradient(cbow):
     np.testing.assert_allclose(model.matrix, expected, atol=0.01 * lr)
 
 
+@pytest.mark.parametrize("cbow", [False, True])
+def test_noise_that_is_to_be_found_is_no_noise(cbow):
+    """All noise is the second word: it speaks against the first one beside the second, not the other way round."""
+    dim, negative, lr = 20, 3, 1e-4
+    answers = np.random.default_rng(0).standard_normal((2, dim)).astype(np.float32)
+    given = {"start": np.zeros((2, dim), np.float32), "start_context": answers, "cbow": cbow}
+    table = Subwords.of(["00", "01"], 50, 50, 100)
+    model = SubwordGram(np.array([1, 1e20]), table, dim, 1, negative, lr, total=2, threads=1, seed=0, **given)
+    model.train(np.array([0, 1], np.int32), np.array([0, 2]))
+    expected = lr / 2 * np.array([answers[1], answers[0] - negative * answers[1]])
+    np.testing.assert_allclose(model.matrix, expected, atol=0.01 * lr)
+
+
+def test_what_answers_in_another_model_is_not_taken_over(data, encoder):
+    still = SMALL.model_copy(update={"model": "cbow", "lr": 1e-9, "epochs": 1})
+    found = still.fit(data, start=encoder)
+    assert np.abs(encoder.context).max() > 0.1 and np.abs(found.context).max() < 1e-5
+    np.testing.assert_allclose(found.matrix, encoder.matrix, atol=1e-5)
+
+
 def test_a_start_of_the_same_kind_goes_on_where_it_stood(data, encoder):
     """A rate next to nothing leaves every part of the start as it was; words that are new are made of known n-grams."""
     still = SMALL.model_copy(update={"lr": 1e-9, "epochs": 1})

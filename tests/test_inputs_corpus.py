@@ -591,6 +591,15 @@ def test_the_digest_of_a_dataset_is_that_of_before_without_new_options(tmp_path)
     assert digest(phrases=True) == digest(phrases={"threshold": 0.5, "min_count": 5})
 
 
+def test_a_stop_list_that_changes_while_it_is_used(tmp_path):
+    put(tmp_path / "a.txt", b"one two\n" * 1000)
+    path = put(tmp_path / "s.txt", b"one")
+    spec, cache = CorpusSpec(kind="corpus", path="a.txt", stop_words="s.txt"), tmp_path / "store" / "_cache"
+    scan = spec.scan(tmp_path, DigestCache(cache))
+    with pytest.raises(InputError, match=r"s\.txt', which changed while it was read"):
+        spec.read(scan, Corpus, cache=cache, progress=lambda *_: path.write_bytes(b"one two"))
+
+
 def test_a_file_that_changes_while_it_is_read(tmp_path):
     path = put(tmp_path / "a.txt", b"one\n" * 1000)
     spec, cache = CorpusSpec(kind="corpus", path="a.txt"), tmp_path / "store" / "_cache"

@@ -191,6 +191,7 @@ WRONG = {
     "a cut binary": (binary()[:-9], r"Got 9 whole rows in .*v.txt', whose first line says 10"),
     "a binary of more rows": (binary() + b"more " + MATRIX[0].tobytes(), r"Got more rows in .*whose first line says 10"),
     "NaN in a binary": (binary(matrix=np.where(np.arange(10)[:, None] == 3, np.nan, MATRIX).astype(np.float32)), r"NaN or infinity in row 4 \('😀'\)"),
+    "no word in a binary": (b"2 6\nthe " + MATRIX[0].tobytes() + b" " + MATRIX[1].tobytes(), "Got no word in row 2 of"),
     "a wrong width of a binary": (b"10 7" + binary()[4:], r"NaN or infinity in row|whole rows in .* says 10"),
     "a binary without a header": (binary()[5:], r"v.txt:1: got .*; expected lines"),
     "a cut .gz": (gzip.compress(lines())[:-20], "cannot be read or unpacked"),

@@ -92,6 +92,19 @@ def test_training_begins_at_a_file(started, monkeypatch):
     assert why(started) == ""
 
 
+def test_a_space_that_knows_no_word_is_no_start(file):
+    """`nodes` has vectors of towns, `words` wants some of words."""
+    edit(file, WORD2VEC, f"start: {{space: nodes}}, {WORD2VEC}")
+    with pytest.raises(InputError, match=r"space: nodes}, which has a vector for none of the \d+ words of 'words'"):
+        run_steps(file)
+
+
+def test_how_many_begin_at_a_space_is_said(file):
+    edit(file, "spaces:", f"spaces:\n  again: {{dataset: text, start: {{space: words}}, {WORD2VEC}min_count: 1}}}}")
+    [said] = [line for line in run_steps(file) if line.startswith("again:")]
+    assert said == "again: 10 of 10 words begin at words"
+
+
 def test_training_goes_on_from_there(started):
     edit(started, f"{STILL}epochs: 1", "epochs: 40")
     run_steps(started)

@@ -31,6 +31,7 @@ SCALE = 1 << 26  # a distance of 15 is off by less than 2^-23 of itself; a pair 
 PAD = 2**31 - 1  # between two documents, so that no window has to look for their ends
 LANES = 16
 EVENTS = 4096  # neighbours looked at together, about
+AT_ONCE = 1 << 20  # ends of documents that are looked at together
 PIECE = 1 << 18  # pairs that a piece of work may give, about
 SQUEEZE = llvmlite.binding.get_host_cpu_features().get("avx512f", False)
 
@@ -233,7 +234,8 @@ class Cooccurrence:
 
     def count(self, tokens: NDArray[np.int32], offsets: NDArray[np.int64], progress: Progress = silent) -> None:
         """Count a corpus (see `Corpus`)."""
-        longest = int(np.diff(offsets).max(initial=0))
+        pieces = (offsets[first : first + AT_ONCE + 1] for first in range(0, len(offsets), AT_ONCE))
+        longest = max(int(np.diff(piece).max(initial=0)) for piece in pieces)
         window = max(1, min(self.window, longest - 1))
         distance = np.abs(np.arange(2 * window + 1) - window)
         if not self.symmetric:

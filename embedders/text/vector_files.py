@@ -286,6 +286,11 @@ def _binary_rows(
                 f"Got NaN or infinity in row {rows + bad[0] + 1:,} ({_shown(name)}) of {str(path)!r}; expected finite "
                 f"numbers. The file is damaged, or its first line does not say the number of rows and of numbers."
             )
+        if len(nameless := np.flatnonzero(spans[:n, 0] == spans[:n, 1])):
+            raise InputError(
+                f"Got no word in row {rows + nameless[0] + 1:,} of {str(path)!r}; expected a word before the numbers. The "
+                "file is damaged, or its first line does not say the number of rows and of numbers."
+            )
         yield [block[a:b] for a, b in spans[:n].tolist()], matrix[:n]
         rows, block = rows + n, block[used:]
         if rows < wanted:

@@ -115,18 +115,21 @@ def _read_aside(spec: CorpusSpec, scan: Scan, kind: type, progress: Progress) ->
 
 
 def _build(folder: Path, spec: CorpusSpec, scan: Scan, progress: Progress) -> None:
+    from storage.digests import look
+
     folder.mkdir()
     sources = [
         Source(name, path, file.size) for name, path, file in zip(scan.names, scan.files, scan.found, strict=True)
     ]
     stop_words = Path(scan.assets[0]) if scan.assets else None
     threads = min(cores(), corpus_build.THREADS)
+    files = [*scan.found, *(look(Path(path)) for path in scan.assets)]
     try:
         corpus_build.build(folder, sources, spec, stop_words, threads, progress)
     except InputError:
-        _check_same(scan.found)  # the better reason
+        _check_same(files)  # the better reason
         raise
-    _check_same(scan.found)
+    _check_same(files)
 
 
 def _check_same(files: Sequence[File]) -> None:
