@@ -6,7 +6,7 @@ from collections.abc import Container
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from embedders.base import Vectors
 from embedders.data import Documents, Graph, HeldOut, Images
@@ -51,11 +51,20 @@ class Neighbours(Labelled):
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
+def _shares(value: Any) -> Any:
+    """One share may stand alone."""
+    if value == []:
+        raise ValueError("a share, such as 0.9, or some")
+    return value if isinstance(value, list | tuple) else [value]
+
+
 class NodeClassification(Labelled):
     """One-vs-rest logistic regression predicts the labels, one or several an id (Perozzi et al. 2014)."""
 
     metric: Literal["node_classification"]
-    train: Share | Annotated[list[Share], Field(min_length=1)] = Field(0.5, description="share or shares to train on")
+    train: Annotated[tuple[Share, ...], BeforeValidator(_shares, json_schema_input_type=Share | list[Share])] = Field(
+        (0.5,), description="share or shares to train on"
+    )
     repeats: int = Field(10, ge=1, le=1000, description="random splits of each share")
     seed: int = Field(0, ge=0, description="of the random splits")
     split: str | None = Field(
