@@ -45,22 +45,26 @@ def read_text(path: Path, wanted: Wanted) -> pa.Table:
     look = Look.at(path)
     if not look.simple:
         return _read_lines(path, wanted, look)
-    named = _named(wanted)
-    columns = {role: column if isinstance(column, str) else f"f{column - 1}" for role, column in wanted.items()}
     try:
         with arrow_stream(path) as file:
-            table = pacsv.read_csv(
-                file,
-                read_options=pacsv.ReadOptions(autogenerate_column_names=not named, skip_rows=look.comments),
-                parse_options=pacsv.ParseOptions(delimiter=look.separator or " ", quote_char=look.separator and '"'),
-                convert_options=pacsv.ConvertOptions(
-                    column_types={name: _TYPES.get(role, pa.string()) for role, name in columns.items()},
-                    include_columns=list(columns.values()), null_values=[], strings_can_be_null=False,
-                ),
-            ).rename_columns(list(columns))  # fmt: skip
+            table = arrow_table(file, wanted, look)
     except (pa.ArrowException, *UNREADABLE):
         return _read_lines(path, wanted, look)
     return _read_lines(path, wanted, look) if _first_bad(table) is not None else table
+
+
+def arrow_table(stream: Any, wanted: Wanted, look: Look) -> pa.Table:
+    """What Arrow reads of a stream that is simple."""
+    columns = {role: column if isinstance(column, str) else f"f{column - 1}" for role, column in wanted.items()}
+    return pacsv.read_csv(
+        stream,
+        read_options=pacsv.ReadOptions(autogenerate_column_names=not _named(wanted), skip_rows=look.comments),
+        parse_options=pacsv.ParseOptions(delimiter=look.separator or " ", quote_char=look.separator and '"'),
+        convert_options=pacsv.ConvertOptions(
+            column_types={name: _TYPES.get(role, pa.string()) for role, name in columns.items()},
+            include_columns=list(columns.values()), null_values=[], strings_can_be_null=False,
+        ),
+    ).rename_columns(list(columns))  # fmt: skip
 
 
 def read_parquet(path: Path, wanted: Wanted) -> pa.Table:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
 
@@ -12,6 +12,9 @@ from embedders.base import Progress, silent
 from embedders.data import Graph, HeldOut
 from embedders.errors import InputError
 from storage.inputs.base import DatasetSpec, Scan
+
+if TYPE_CHECKING:
+    from storage.inputs.graph_size import GraphSize
 
 Form = Literal["table", "graph", "matrix"]
 Column = Annotated[str, Field(min_length=1)] | Annotated[int, Field(ge=1, strict=True)]
@@ -224,10 +227,19 @@ class GraphSpec(DatasetSpec):
                 f"Got a graph, {self.edges!r}, with no edges held out; expected some to judge links on. "
                 "Add `hold_out: {share: 0.1, seed: 0}` to the dataset."
             )
-        assets: Mapping[str, str] = dict(zip(self.assets, scan.assets, strict=True))
-        graph = read_graph(self, scan.files, {name: Path(path) for name, path in assets.items()})
+        graph = read_graph(self, scan.files, self._others(scan))
         if self.hold_out is None:
             return graph
         from embedders.graph.split import hold_out
 
         return hold_out(graph, self.hold_out.share, self.hold_out.seed)[kind is HeldOut]
+
+    def size(self, scan: Scan) -> GraphSize | None:
+        """How large it will be, where the files tell without being read as a whole."""
+        from storage.inputs.graph_size import graph_size
+
+        return graph_size(self, scan.files, self._others(scan))
+
+    def _others(self, scan: Scan) -> dict[str, Path]:
+        """Where the files of `assets` are."""
+        return {name: Path(path) for name, path in zip(self.assets, scan.assets, strict=True)}
