@@ -42,6 +42,12 @@ def test_a_small_list_is_counted(tmp_path, name, content):
     assert counts(size(tmp_path, name)) == (3, 3, True)
 
 
+def test_files_of_types_are_counted(tmp_path):
+    (tmp_path / "e.tsv").write_text("1\t1\n2\t1\n")
+    files = [{"path": "e.tsv", "source": "a", "target": "b"}]
+    assert counts(size(tmp_path, files)) == (3, 2, True)
+
+
 def test_other_formats_are_counted(tmp_path):
     graph = nx.gnm_random_graph(30, 50, seed=0)
     nx.write_graphml(graph, tmp_path / "g.graphml")

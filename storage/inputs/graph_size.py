@@ -13,9 +13,10 @@ import pyarrow as pa
 from isal import isal_zlib
 from numpy.typing import NDArray
 
-from storage.inputs.graph_edges import Look, Wanted, arrow_table, unpacked
-from storage.inputs.graph_parts import encoded
+from storage.inputs.graph_edges import Wanted, arrow_table
+from storage.inputs.graph_parts import encoded, prefixed
 from storage.inputs.graph_spec import GraphSpec, form, suffix
+from storage.inputs.graph_text import Look, unpacked
 
 SAMPLE = 1 << 22
 """Bytes of text that are looked at."""
@@ -94,11 +95,11 @@ def _edges(spec: GraphSpec, files: Sequence[Path]) -> Found:
     if any(suffix(path) == ".parquet" for path in files):
         return _parquet(spec.wanted, files)
     tables, used = [], 0
-    for path in files:
-        if used >= SAMPLE:
+    for i, path in enumerate(files):
+        if used >= SAMPLE and not spec.typed:
             break
         table, read = _head(path, spec.wanted)
-        tables.append(table)
+        tables.append(prefixed(table, spec.typed[i].source, spec.typed[i].target) if spec.typed else table)
         used += read
     total = sum(path.stat().st_size for path in files)
     edges = sum(table.num_rows for table in tables)
