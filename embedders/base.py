@@ -173,6 +173,15 @@ class Encoder(ABC, Generic[D_contra]):
         (folder / "encoder.json").write_text(json.dumps(head, indent=1), encoding="utf-8")
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """What `fit` will about take. bytes: of memory at once, beside the dataset; seconds: on `threads` cores, if known."""
+
+    bytes: int
+    seconds: float | None = None
+    threads: int = 1
+
+
 class Embedder(BaseModel, ABC, Generic[D]):
     """A recipe: frozen parameters, and `fit`, which turns a dataset into an encoder.
 
@@ -252,6 +261,10 @@ class Embedder(BaseModel, ABC, Generic[D]):
                 f"{cls.__name__} reads {cls.kind!r} version {cls.version}."
             )
         return cls.restore(recipe or cls.model_validate(head["recipe"]), arrays, texts, head["mode"])
+
+    def estimate(self, rows: int, edges: int) -> Estimate | None:
+        """What `fit` will take for a graph of so many nodes and edges; None where nobody has measured it."""
+        return None
 
     def located(self, base: Path) -> Self:
         """The same recipe with its relative file names taken from the folder `base`."""

@@ -17,6 +17,7 @@ from prefect.task_runners import ThreadPoolTaskRunner  # noqa: E402
 
 from embedders.errors import InputError, PolyvecError  # noqa: E402
 from flows import looks, tasks  # noqa: E402
+from flows.estimates import costs  # noqa: E402
 from flows.pipeline import Pipeline  # noqa: E402
 from flows.plan import Plan, SpacePlan, holds, make_plan  # noqa: E402
 from flows.progress import board  # noqa: E402
@@ -55,6 +56,9 @@ def run_pipeline(
     pipeline = Pipeline.load(file)
     check_writable(pipeline.vectors.root)
     plan = make_plan(pipeline, only=only or [], force=force, replace=replace)
+    for cost in costs(pipeline, plan):
+        if cost.notable:
+            board().say(str(cost))
     run = uuid.uuid4().hex[:8]
     looks.hand_over(run, plan.scans)
     try:

@@ -298,13 +298,52 @@ def test_facebook_pages(shared_data, tmp_path):
     assert dict(zip(graph.type_names, np.bincount(graph.types).tolist(), strict=True)) == {
         "government": 6880, "company": 6495, "politician": 5768, "tvshow": 3327,
     }  # fmt: skip
-    assert graph.features.shape == (22_470, 4714) and graph.features[7].indices.tolist() == sorted(set(pages[7]["bag"]))
+    assert graph.features.shape == (22_470, 4714) and np.flatnonzero(graph.features[[7]].toarray()).tolist() == sorted(
+        pages[7]["bag"]
+    )
 
 
 def test_blogcatalog(shared_data, tmp_path):
-    graph = read(tmp_path, str(shared_data("graph_blogcatalog/blogcatalog.mat")))
+    graph = read(tmp_path, str(shared_data("graph_blogcatalog") / "blogcatalog.mat"))
     assert len(graph) == 10_312 and len(graph.indices) == 2 * 333_983 and graph.weights is None and not graph.directed
-    named = read(
-        tmp_path, str(shared_data("graph_blogcatalog/blogcatalog.mat")), variable="network", directed=True
-    )
+    named = read(tmp_path, str(shared_data("graph_blogcatalog") / "blogcatalog.mat"), variable="network", directed=True)
     assert np.array_equal(named.indices, graph.indices) and named.directed
+
+
+def test_files_that_join_types(tmp_path):
+    """Numbers that stand for a paper in one column and for an author in another are not one node."""
+    (tmp_path / "written.tsv").write_text("1\t1\n2\t1\n")
+    (tmp_path / "cited.txt").write_text("1 2\n")
+    listed = [
+        {"path": "written.tsv", "source": "paper", "target": "author"},
+        {"path": "cited.txt", "source": "paper", "target": "paper", "type": "cites"},
+    ]
+    graph = read(tmp_path, listed)
+    assert list(graph.ids) == ["paper:1", "paper:2", "author:1"] and graph.type_names == ("paper", "author")
+    assert graph.types.tolist() == [0, 0, 1] and graph.edge_type_names == ("paper-author", "cites")
+    assert graph.indptr.tolist() == [0, 2, 4, 6] and graph.indices.tolist() == [1, 2, 0, 2, 0, 1]
+    assert graph.edge_types.tolist() == [1, 0, 1, 0, 0, 0]
+    (tmp_path / "n.csv").write_text("id,x\nauthor:1,1\npaper:1,2\n")
+    with pytest.raises(InputError, match=r"'paper:2' on line 2 of .*written\.tsv"):
+        read(tmp_path, listed, nodes={"path": "n.csv"})
+    with pytest.raises(InputError, match="Name each file alone"):
+        read(tmp_path, [{"path": "*t*.t*", "source": "a", "target": "b"}])
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "cited.txt").write_text("2 3\n")
+    more = read(tmp_path, [*listed, {"path": "more/cited.txt", "source": "paper", "target": "paper", "type": "cites"}])
+    assert list(more.ids) == ["paper:1", "paper:2", "author:1", "paper:3"] and len(more.indices) == 8
+    with pytest.raises(InputError, match="without a column of types"):
+        read(tmp_path, listed, columns={"source": 1, "target": 2, "type": 2})
+
+
+def test_dblp(shared_data, tmp_path):
+    folder = shared_data("graph_dblp_hetero")
+    joined = {"paper_author": "author", "paper_conference": "venue", "paper_type": "term"}
+    graph = read(
+        tmp_path, [{"path": str(folder / f"{n}.dat.gz"), "source": "paper", "target": t} for n, t in joined.items()]
+    )
+    assert dict(zip(graph.type_names, np.bincount(graph.types).tolist(), strict=True)) == {
+        "paper": 14_376, "author": 14_475, "venue": 20, "term": 8_920,
+    }  # fmt: skip
+    counts = np.bincount(graph.edge_types).tolist()
+    assert counts == [2 * 41_794, 2 * 14_376, 2 * 114_624] and graph.weights is None

@@ -58,7 +58,7 @@ WRONG = [
     ("k: 3", "kk: 3", 9, "evaluate.nodes.0.kk: got the unknown key 'kk'; expected one of id, k, label, metric, name, path. Did you mean 'k'?"),
     ("k: 3", "k: 0", 9, "evaluate.nodes.0.k: got 0; expected greater than or equal to 1."),
     ("k: 3}", "k: 3}, {name: side, metric: neighbours, path: labels.tsv}", 9, "evaluate.nodes: got the evaluation name 'side' twice; expected unique names. Rename one."),
-    ("edges: links.tsv", "edges: links.tsv, columns: {source: a}", 4, "datasets.links.columns.target: got nothing; expected a value. Add the key."),
+    ("edges: links.tsv", "edges: links.tsv, columns: {source: a}", 4, 'datasets.links.columns: got {"source": "a"}; expected both source and target, or neither in files that name them.'),
     ("evaluate:", "base: /tmp\nevaluate:", 8, "got the unknown key 'base'; expected one of datasets, evaluate, keep, spaces, store."),
     ("evaluate:", "store: twice\nevaluate:", 8, "got the key 'store' twice; expected it once. Remove one."),
     ("  nodes: {dataset", "  words: {dataset", 7, "got the key 'words' twice; expected it once. Remove one."),

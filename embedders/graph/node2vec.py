@@ -10,7 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from embedders.base import Batch, Embedder, Encoder, Matrix, Origin, Progress, Threads, Vectors, batches, silent
+from embedders.base import (
+    Batch,
+    Embedder,
+    Encoder,
+    Estimate,
+    Matrix,
+    Origin,
+    Progress,
+    Threads,
+    Vectors,
+    batches,
+    silent,
+)
 from embedders.data import Graph
 from embedders.errors import InputError
 
@@ -94,6 +106,12 @@ class Node2Vec(Embedder[Graph]):
     epochs: int = Field(2, ge=1, description="passes over the walks; each draws new ones")
     lr: float = Field(0.025, gt=0, le=1, description="first learning rate; falls linearly to a ten-thousandth")
     threads: Threads = 0
+
+    def estimate(self, rows: int, edges: int) -> Estimate:
+        from embedders.graph.costs import of_walks
+
+        steps = rows * self.walks * self.length * self.epochs
+        return of_walks(rows, edges, steps, self.dim, self.window, self.threads)
 
     def fit(self, data: Graph, *, start: Encoder[Graph] | None = None, progress: Progress = silent) -> NodeVectors:
         """Train on `data`; nodes that `start` knows begin at its vectors.

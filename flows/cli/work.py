@@ -45,13 +45,16 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Show the DAG: what would run, what is up to date, and why."""
+    from flows.estimates import costs
     from flows.plan import make_plan
 
     pipeline = load(file)
     found = make_plan(pipeline, only=only or [], force=force, replace=replace, extent=True)
+    expected = {cost.space: cost for cost in costs(pipeline, found)}
     if as_json:
         print_json([{"space": s.name, "action": s.action, "reason": s.reason, "dataset": pipeline.spaces[s.name].dataset, "files": len(s.scan.files), "bytes": s.scan.bytes,
-                     "version": s.latest.number if s.latest else None, "evaluate": list(s.evaluations)} for s in found.spaces])  # fmt: skip
+                     "version": s.latest.number if s.latest else None, "evaluate": list(s.evaluations),
+                     "estimate": expected[s.name].as_dict() if s.name in expected else None} for s in found.spaces])  # fmt: skip
         return
     rows = []
     for s in found.spaces:
@@ -70,6 +73,8 @@ def plan(
             ]
         )
     print_table(["space", "from", "files", "size", "now", "action", "why"], rows, ["files", "size"])
+    for cost in expected.values():
+        say(str(cost))
     todo = [s.name for s in found.spaces if not s.idle] or ([] if found.released else ["release"])
     _say_behind(pipeline, found)
     say(f"to run: {', '.join(todo)}" if todo else "nothing to do")

@@ -78,6 +78,11 @@ class DatasetSpec(BaseModel, ABC):
     def pattern(self) -> str:
         """The path or glob as given."""
 
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """All of them, where there are several."""
+        return (self.pattern,)
+
     @abstractmethod
     def read(self, scan: Scan, kind: type, *, cache: Path, progress: Progress = silent) -> Any:
         """The dataset itself. kind: one of `gives`; cache: a local folder for what is derived from the files."""
@@ -115,8 +120,12 @@ class DatasetSpec(BaseModel, ABC):
         ------
         InputError : there is none, or two have one name.
         """
-        found = find_files(self.pattern, base, self.suffixes)
-        names, files = [self.name(path) for path in found], list(found.values())
+        found: list[tuple[str, File]] = []
+        for pattern in self.patterns:
+            folder = Path(pattern).parent if len(self.patterns) > 1 else Path()  # a/links.tsv is not b/links.tsv
+            files_of = find_files(pattern, base, self.suffixes)
+            found += [((folder / name).as_posix(), file) for name, file in files_of.items()]
+        names, files = [self.name(path) for path, _ in found], [file for _, file in found]
         paths = [file.path for file in files]
         _check_unique(names, paths)
         self.check(paths)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from embedders.data import Graph
@@ -18,8 +19,8 @@ from storage.inputs.graph_edges import place, read_parquet, read_text
 from storage.inputs.graph_files import read_graph_file
 from storage.inputs.graph_matrix import read_adjacency
 from storage.inputs.graph_nodes import described, read_nodes
-from storage.inputs.graph_parts import Nodes, Part, encoded, numbered, strings
-from storage.inputs.graph_spec import GraphSpec, form, suffix
+from storage.inputs.graph_parts import Nodes, Part, Rows, encoded, numbered, prefixed, strings
+from storage.inputs.graph_spec import GraphSpec, NodeTable, TypedEdges, form, suffix
 
 
 def read_graph(spec: GraphSpec, files: Sequence[Path], assets: Mapping[str, Path]) -> Graph:
@@ -38,6 +39,8 @@ def read_graph(spec: GraphSpec, files: Sequence[Path], assets: Mapping[str, Path
     if form(files[0]) == "matrix":
         return _of_matrix(spec, files[0], nodes, features)
     parts = [_read(spec, path) for path in files]
+    if spec.typed:
+        parts = [_typed(part, types) for part, types in zip(parts, spec.typed, strict=True)]
     _check_direction(spec, files, [part.directed for part in parts])
     ids, source, target = _coded(parts, nodes, table)
     if not len(ids):
@@ -49,7 +52,20 @@ def read_graph(spec: GraphSpec, files: Sequence[Path], assets: Mapping[str, Path
     graph = _graph(spec, ids.to_pylist(), source, target, weight, kind, kinds)
     if nodes is None and len(parts) == 1 and parts[0].ids is not None:
         nodes = described(spec.nodes, parts[0].ids, parts[0].rows, None)
+    if nodes is None and spec.typed:
+        nodes = described(NodeTable.model_validate({"type": "type"}), ids, lambda name: _type_column(name, ids), None)
     return _with(graph, nodes)
+
+
+def _typed(part: Part, types: TypedEdges) -> Part:
+    """The part with ids that begin with the type of their nodes, and the type of its edges."""
+    table = prefixed(part.edges, types.source, types.target)
+    kinds = pa.DictionaryArray.from_arrays(np.zeros(len(table), np.int32), [types.kind])
+    return replace(part, edges=table.append_column("type", kinds.cast(pa.string())))
+
+
+def _type_column(name: str, ids: pa.Array) -> Rows:
+    return Rows(name, pa.chunked_array([pc.list_element(pc.split_pattern(ids, ":", max_splits=1), 0)]), str)
 
 
 def _read(spec: GraphSpec, path: Path) -> Part:

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import csv
 import re
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from isal import igzip, isal_zlib
 from pyarrow import csv as pacsv
 
 from embedders.errors import InputError
 from storage.inputs.graph_parts import encoded
 from storage.inputs.graph_spec import suffix
+from storage.inputs.graph_text import UNREADABLE, Look, arrow_stream, opened, unreadable
 
 Wanted = Mapping[str, str | int]
 """Role (source, target, weight, type) to column: a name in the header, or a number from 1 where there is none."""
 
-_UNPACKING: Any = isal_zlib.error
-UNREADABLE: tuple[type[Exception], ...] = (UnicodeDecodeError, OSError, EOFError, zlib.error, _UNPACKING)
 _BLANKS = re.compile(r"[ \t]+")  # no other white space: an id may hold it
 _LEAST, _MOST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 _TYPES = {"weight": pa.float64()}
@@ -45,22 +40,26 @@ def read_text(path: Path, wanted: Wanted) -> pa.Table:
     look = Look.at(path)
     if not look.simple:
         return _read_lines(path, wanted, look)
-    named = _named(wanted)
-    columns = {role: column if isinstance(column, str) else f"f{column - 1}" for role, column in wanted.items()}
     try:
         with arrow_stream(path) as file:
-            table = pacsv.read_csv(
-                file,
-                read_options=pacsv.ReadOptions(autogenerate_column_names=not named, skip_rows=look.comments),
-                parse_options=pacsv.ParseOptions(delimiter=look.separator or " ", quote_char=look.separator and '"'),
-                convert_options=pacsv.ConvertOptions(
-                    column_types={name: _TYPES.get(role, pa.string()) for role, name in columns.items()},
-                    include_columns=list(columns.values()), null_values=[], strings_can_be_null=False,
-                ),
-            ).rename_columns(list(columns))  # fmt: skip
+            table = arrow_table(file, wanted, look)
     except (pa.ArrowException, *UNREADABLE):
         return _read_lines(path, wanted, look)
     return _read_lines(path, wanted, look) if _first_bad(table) is not None else table
+
+
+def arrow_table(stream: Any, wanted: Wanted, look: Look) -> pa.Table:
+    """What Arrow reads of a stream that is simple."""
+    columns = {role: column if isinstance(column, str) else f"f{column - 1}" for role, column in wanted.items()}
+    return pacsv.read_csv(
+        stream,
+        read_options=pacsv.ReadOptions(autogenerate_column_names=not _named(wanted), skip_rows=look.comments),
+        parse_options=pacsv.ParseOptions(delimiter=look.separator or " ", quote_char=look.separator and '"'),
+        convert_options=pacsv.ConvertOptions(
+            column_types={name: _TYPES.get(role, pa.string()) for role, name in columns.items()},
+            include_columns=list(columns.values()), null_values=[], strings_can_be_null=False,
+        ),
+    ).rename_columns(list(columns))  # fmt: skip
 
 
 def read_parquet(path: Path, wanted: Wanted) -> pa.Table:
@@ -233,81 +232,3 @@ def _read_lines(path: Path, wanted: Wanted, look: Look) -> pa.Table:
 def _named(wanted: Wanted) -> bool:
     """Whether the file has a header."""
     return any(isinstance(column, str) for column in wanted.values())
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a file of text is laid out.
-
-    Parameters
-    ----------
-    separator : of fields; None for runs of blanks.
-    plain : neither .csv nor .tsv, so that the separator is that of the first edge and # starts a comment.
-    comments : lines of comment before the first other one.
-    simple : Arrow reads the rest as it stands: it holds no comment, and its blanks stand alone.
-    """
-
-    separator: str | None
-    plain: bool = False
-    comments: int = 0
-    simple: bool = True
-
-    @classmethod
-    def at(cls, path: Path) -> Look:
-        """Look at a file: at its end, and if that does not tell, at its lines."""
-        if suffix(path) in {".csv", ".tsv"}:
-            return cls("," if suffix(path) == ".csv" else "\t")
-        try:
-            with unpacked(path) as file:
-                return cls._of(file)
-        except UNREADABLE as error:
-            raise unreadable(path, error) from error
-
-    @classmethod
-    def _of(cls, file: IO[bytes]) -> Look:
-        comments = 0
-        for line in file:
-            line = line.removeprefix(b"\xef\xbb\xbf") if not comments else line
-            if line.startswith(b"#"):
-                comments += 1
-            elif line.strip():
-                break
-            elif comments:  # an empty line after comments: Arrow counts these otherwise
-                return cls(_separator_after(file), True, comments, simple=False)
-        else:
-            return cls(None, True, comments, simple=False)
-        separator = "\t" if b"\t" in line else "," if b"," in line else None
-        odd = (b"\n#",) if separator else (b"\n#", b"  ", b"\t", b" \n", b"\n ", b" \r")
-        held = b"\n" + line
-        while held:
-            if any(it in held for it in odd):
-                return cls(separator, True, comments, simple=False)
-            block = file.read(1 << 20)
-            held = held[-1:] + block if block else b""
-        return cls(separator, True, comments)
-
-
-def _separator_after(file: IO[bytes]) -> str | None:
-    line = next((line for line in file if line.strip() and not line.startswith(b"#")), b"")
-    return "\t" if b"\t" in line else "," if b"," in line else None
-
-
-def unpacked(path: Path) -> Any:
-    """A file as a stream of its bytes, unpacked where it is .gz."""
-    packed: Any = igzip
-    return packed.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")
-
-
-def opened(path: Path, newline: str = "\n") -> TextIOWrapper:
-    """The same as text."""
-    return TextIOWrapper(unpacked(path), "utf-8-sig", newline=newline)
-
-
-def arrow_stream(path: Path) -> Any:
-    """The same for Arrow, which reads it on a thread of its own."""
-    return pa.input_stream(path, compression="gzip" if path.suffix.lower() == ".gz" else None)
-
-
-def unreadable(path: Path, error: Exception) -> InputError:
-    """What to say of a file that is no text."""
-    return InputError(f"Got {str(path)!r}, which cannot be read ({error}); expected UTF-8 text, plain or gzip.")

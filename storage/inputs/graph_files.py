@@ -12,9 +12,10 @@ from xml.parsers import expat
 import pyarrow as pa
 
 from embedders.errors import InputError
-from storage.inputs.graph_edges import checked_weight, unpacked
+from storage.inputs.graph_edges import checked_weight
 from storage.inputs.graph_parts import Part, Rows, strings
 from storage.inputs.graph_spec import suffix
+from storage.inputs.graph_text import unpacked
 
 Attributes = Mapping[str, Any]
 Found = tuple[list[tuple[Any, Attributes]], list[tuple[Any, Any, Attributes]], bool | None]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from embedders.errors import InputError
@@ -64,7 +65,7 @@ def strings(values: Iterable[Any], path: Path) -> pa.StringArray:
         found = pa.array(values, pa.string())
     except (UnicodeEncodeError, pa.ArrowException) as error:
         raise InputError(f"Got a name in {str(path)!r} that is no text ({error}); expected Unicode.") from error
-    if found.null_count or pa.compute.any(pa.compute.equal(found, "")).as_py():
+    if found.null_count or pc.any(pc.equal(found, "")).as_py():
         raise InputError(f"Got an empty name in {str(path)!r}; expected one for each node and type.")
     return found
 
@@ -98,3 +99,13 @@ def encoded(column: pa.ChunkedArray | pa.Array) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(
         pa.concat_arrays([c.indices for c in coded.chunks]), coded.chunk(0).dictionary
     )
+
+
+def prefixed(edges: pa.Table, source: str, target: str) -> pa.Table:
+    """Edges whose ids begin with the type of their nodes."""
+    for role, kind in (("source", source), ("target", target)):
+        coded = encoded(edges[role])
+        names = pc.binary_join_element_wise(f"{kind}:", coded.dictionary, "")
+        column = pa.DictionaryArray.from_arrays(coded.indices, names)
+        edges = edges.set_column(edges.column_names.index(role), role, column)
+    return edges

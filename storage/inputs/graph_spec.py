@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
 
@@ -13,6 +13,9 @@ from embedders.data import Graph, HeldOut
 from embedders.errors import InputError
 from embedders.graph.nodes import Nodes
 from storage.inputs.base import DatasetSpec, Scan
+
+if TYPE_CHECKING:
+    from storage.inputs.graph_size import GraphSize
 
 Form = Literal["table", "graph", "matrix"]
 Column = Annotated[str, Field(min_length=1)] | Annotated[int, Field(ge=1, strict=True)]
@@ -50,6 +53,8 @@ class EdgeColumns(BaseModel):
     def _alike(self) -> Self:
         if len({type(column) for column in self.wanted.values()}) > 1:
             raise ValueError("names of a header or numbers, not both")
+        if (self.source is None) != (self.target is None):
+            raise ValueError("both source and target, or neither in files that name them")
         return self
 
     @property
@@ -57,6 +62,22 @@ class EdgeColumns(BaseModel):
         """Role to column, those that are given."""
         found = {"source": self.source, "target": self.target, "weight": self.weight, "type": self.type}
         return {role: column for role, column in found.items() if column is not None}
+
+
+class TypedEdges(BaseModel):
+    """A file whose edges join nodes of one type to nodes of another; ids become `TYPE:id`, as numbers may overlap."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str = Field(min_length=1, description="one edge list")
+    source: str = Field(pattern="^[^:]+$", description="the type of the nodes that edges begin at")
+    target: str = Field(pattern="^[^:]+$", description="the type of those they end at; may be the same")
+    type: str | None = Field(None, min_length=1, description="what kind of edges; without it `SOURCE-TARGET`")
+
+    @property
+    def kind(self) -> str:
+        """The type of its edges."""
+        return self.type or f"{self.source}-{self.target}"
 
 
 def _listed(value: Any) -> Any:
@@ -116,9 +137,8 @@ class GraphSpec(DatasetSpec):
     )
 
     kind: Literal["graph"]
-    edges: str = Field(
-        min_length=1,
-        description="edge lists (.tsv, .csv, .txt, .parquet), graph files (.graphml, .gml, .gexf, .net, .adjlist, node-link .json) or a matrix (.npz, .mtx, .mat), text also .gz; a file, a folder or a glob",
+    edges: Annotated[str, Field(min_length=1)] | Annotated[tuple[TypedEdges, ...], Field(min_length=1)] = Field(
+        description="edge lists (.tsv, .csv, .txt, .parquet), graph files (.graphml, .gml, .gexf, .net, .adjlist, node-link .json) or a matrix (.npz, .mtx, .mat), text also .gz; a file, a folder or a glob; or a list of edge lists with the types that each joins",
     )
     columns: EdgeColumns | None = Field(
         None, description="role to column; without it the first two columns, and in text no header"
@@ -139,7 +159,16 @@ class GraphSpec(DatasetSpec):
 
     @property
     def pattern(self) -> str:
-        return self.edges
+        return ", ".join(self.patterns)
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        return (self.edges,) if isinstance(self.edges, str) else tuple(file.path for file in self.edges)
+
+    @property
+    def typed(self) -> tuple[TypedEdges, ...]:
+        """The types that each file joins; none where ids stand for themselves."""
+        return () if isinstance(self.edges, str) else self.edges
 
     @property
     def wanted(self) -> dict[str, str | int]:
@@ -153,6 +182,7 @@ class GraphSpec(DatasetSpec):
         if columns and columns["type"] is None:
             del columns["type"]
         added = {
+            "typed": [[file.source, file.target, file.kind] for file in self.typed],
             "duplicates": self.duplicates != "sum" and self.duplicates,
             "loops": self.loops != "keep" and self.loops,
             "variable": self.variable,
@@ -169,6 +199,11 @@ class GraphSpec(DatasetSpec):
 
     def check(self, paths: Sequence[str]) -> None:
         forms = {form(path) for path in paths}
+        if self.typed and (forms != {"table"} or len(paths) != len(self.typed) or "type" in self.wanted):
+            raise InputError(
+                f"Got a list of edges with {len(paths)} files from {paths[0]!r} on; expected one edge list an entry, without a column "
+                "of types. Name each file alone."
+            )
         for problem in (
             self._column_problem(forms),
             self._matrix_problem(paths, forms),
@@ -222,11 +257,10 @@ class GraphSpec(DatasetSpec):
 
         if kind is HeldOut and self.hold_out is None:
             raise InputError(
-                f"Got a graph, {self.edges!r}, with no edges held out; expected some to judge links on. "
+                f"Got a graph, {self.pattern!r}, with no edges held out; expected some to judge links on. "
                 "Add `hold_out: {share: 0.1, seed: 0}` to the dataset."
             )
-        assets: Mapping[str, str] = dict(zip(self.assets, scan.assets, strict=True))
-        graph = read_graph(self, scan.files, {name: Path(path) for name, path in assets.items()})
+        graph = read_graph(self, scan.files, self._others(scan))
         if self.hold_out is not None:
             from embedders.graph.split import hold_out
 
@@ -234,3 +268,13 @@ class GraphSpec(DatasetSpec):
             if kind is HeldOut:
                 return held
         return Nodes.of(graph) if kind is Nodes else graph
+
+    def size(self, scan: Scan) -> GraphSize | None:
+        """How large it will be, where the files tell without being read as a whole."""
+        from storage.inputs.graph_size import graph_size
+
+        return graph_size(self, scan.files, self._others(scan))
+
+    def _others(self, scan: Scan) -> dict[str, Path]:
+        """Where the files of `assets` are."""
+        return {name: Path(path) for name, path in zip(self.assets, scan.assets, strict=True)}
