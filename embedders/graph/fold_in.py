@@ -44,7 +44,7 @@ def fold_in(encoder: N, data: Graph) -> N:
     matrix, alone = np.empty((n, encoder.dim), np.float32), np.zeros(n, bool)
     matrix[known], alone[known] = encoder.matrix[old[known]], encoder.isolated[old[known]]
     new = np.flatnonzero(~known)
-    means, reached = _means(data, matrix, known & ~alone, new)
+    means, reached = _means(data, matrix, known, new)
     matrix[new] = np.where(
         reached[:, None], means, _random([data.ids[row] for row in new.tolist()], encoder.dim, encoder.recipe.seed)
     )
@@ -64,7 +64,6 @@ def _means(
     if data.directed:
         rows = csr_array(rows + edges.T.tocsr()[new])
     among = csr_array(rows[:, new])
-    among.setdiag(0)  # a loop on itself says nothing
     near = np.unique(rows.indices[held[rows.indices]])
     outside = csr_array(rows[:, near])
     sums, weight = outside @ matrix[near].astype(np.float64), outside.sum(axis=1)
