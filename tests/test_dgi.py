@@ -77,6 +77,12 @@ def test_the_slopes_and_weights_begin_as_usual():
     assert not torch.equal(module.weight, other.weight)
 
 
+def test_vectors_are_scaled_to_a_mean_length():
+    graph = random_graph()
+    found = Dgi(dim=6, steps=3, threads=1).fit(graph).matrix
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1).mean(), 4, rtol=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("batch", "least"), [("auto", 0.80), (512, 0.76)])
 def test_cora_classes(batch, least, shared_data):

@@ -17,6 +17,7 @@ from embedders.graph.dgi import Dgi
 from embedders.graph.features import features_or_structure, given_features
 from embedders.graph.gae import Gae, Vgae
 from embedders.graph.split import hold_out
+from embedders.graph.training import curve
 from embedders.torch_threads import torch_threads
 from tests.helpers_graph import cora, features, random_graph
 
@@ -208,17 +209,24 @@ def test_training_lowers_the_loss(kind, batch):
 
 def test_patience_ends_training_at_the_lowest_loss():
     graph = random_graph()
-    long = fit(Gae, graph, steps=120, lr=0.3)
+    long = fit(Gae, graph, steps=90, lr=0.3)
     losses = long.mode["loss"]
     lowest = [i for i, value in enumerate(losses) if value < min([np.inf, *losses[:i]])]
-    stop = next(i for i in range(120) if i - max(k for k in lowest if k <= i) == 4)
-    short = fit(Gae, graph, steps=120, lr=0.3, patience=4)
+    stop = next(i for i in range(90) if i - max(k for k in lowest if k <= i) == 4)
+    short = fit(Gae, graph, steps=90, lr=0.3, patience=4)
+    assert short.mode["steps"] == stop + 1
     assert short.mode["loss"] == losses[: stop + 1]
     best = max(k for k in lowest if k <= stop)
     assert best < stop
     before = fit(Gae, graph, steps=best, lr=0.3) if best else None  # the weights with which step `best` began
     if before is not None:
         assert np.array_equal(short.matrix, before.matrix)
+
+
+def test_the_curve_is_the_mean_of_stretches():
+    assert curve([]) == []
+    assert curve([1.0, 2.0]) == [1, 2]
+    assert curve([float(i) for i in range(300)]) == [3.0 * i + 1 for i in range(100)]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -27,12 +27,15 @@ class Dgi(GraphNetwork):
 
     kind: ClassVar[str] = "dgi"
     layers: ClassVar[int] = 1
+    length: ClassVar[float] = 4.0  # classifiers with the usual penalty (C = 1) score best between 2 and 8 (Cora)
 
     dim: int = Field(512, ge=1, le=4096, description="numbers in a vector")
     steps: int = Field(300, ge=1, description="gradient steps (Adam) at most, each over the graph or a mini-batch")
     lr: float = Field(0.001, gt=0, le=1, description="learning rate")
     patience: int = Field(
-        20, ge=0, description="steps without a lower loss that end training, at the weights of the lowest; 0: none do"
+        20,
+        ge=0,
+        description="steps over the graph without a lower loss that end training, at the weights of the lowest; 0: none do; of mini-batches none do",
     )
 
     def build(self, geometric: Any, width: int) -> Any:

@@ -23,7 +23,7 @@ from embedders.graph.features import given_features
 from embedders.graph.geometric import import_geometric, seeded, tensor
 from embedders.graph.means import Means
 from embedders.graph.nodes import Nodes
-from embedders.graph.training import train
+from embedders.graph.training import curve, train
 from embedders.graph.walk_pairs import PairDraw, unit, walk_loss
 from embedders.image.precision import Device, resolve_device
 from embedders.torch_threads import torch_threads
@@ -157,7 +157,7 @@ class GraphSage(Embedder[Nodes]):
             )  # fmt: skip
         mode = {
             "threads": threads, "device": device, "precision": "fp32", "reproducible": "to 1e-5",
-            "features": "degrees" if data.graph.features is None else "given", "loss": [round(it, 5) for it in losses],
+            "features": "degrees" if data.graph.features is None else "given", "steps": len(losses), "loss": curve(losses),
         }  # fmt: skip
         return SageEncoder(self, {name: it.cpu().numpy() for name, it in module.state_dict().items()}, mode=mode)
 

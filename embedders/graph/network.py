@@ -6,6 +6,7 @@ from abc import abstractmethod
 from functools import partial
 from typing import Any, ClassVar
 
+import numpy as np
 from pydantic import Field
 
 from embedders.base import EXECUTION, Embedder, Encoder, Matrix, Progress, Threads, silent
@@ -15,7 +16,7 @@ from embedders.graph.convolution import Convolution, Part, Size, batch_size, und
 from embedders.graph.features import features_or_structure
 from embedders.graph.geometric import import_geometric, seeded
 from embedders.graph.node2vec import NodeVectors, isolated
-from embedders.graph.training import train
+from embedders.graph.training import curve, train
 from embedders.image.precision import Device, resolve_device
 from embedders.torch_threads import torch_threads
 
@@ -32,11 +33,14 @@ class GraphNetwork(Embedder[Graph]):
     entity: ClassVar[str] = "node"
     encoder: ClassVar[type] = NodeVectors
     layers: ClassVar[int]
+    length: ClassVar[float | None] = None  # that vectors have on the mean, scaled by one number; None: as they come
 
     steps: int = Field(200, ge=1, description="gradient steps (Adam), each over the graph or a mini-batch")
     lr: float = Field(0.01, gt=0, le=1, description="learning rate")
     patience: int = Field(
-        0, ge=0, description="steps without a lower loss that end training, at the weights of the lowest; 0: none do"
+        0,
+        ge=0,
+        description="steps over the graph without a lower loss that end training, at the weights of the lowest; 0: none do; of mini-batches none do",
     )
     batch: Size = "auto"
     normalise: bool = Field(True, description="features of a node are divided by their sum")
@@ -64,7 +68,7 @@ class GraphNetwork(Embedder[Graph]):
         """The vectors of the first nodes of `part`, as many as its last block has rows, as a tensor."""
 
     def fit(self, data: Graph, *, start: Encoder[Graph] | None = None, progress: Progress = silent) -> NodeVectors:
-        """Train on `data`. `mode` of the encoder holds the loss of each step.
+        """Train on `data`. `mode` of the encoder holds the steps taken and their mean loss, along at most 100 stretches.
 
         Raises
         ------
@@ -85,15 +89,16 @@ class GraphNetwork(Embedder[Graph]):
         with torch_threads(threads):
             module = seeded(partial(self.build, geometric, features.shape[1]), self.seed, device)
             convolution = Convolution(graph, features, self.layers, device)
+            size = batch_size(self.batch, len(graph))
             losses = [] if not len(graph.indices) else train(
-                module, partial(self.draw, convolution, batch_size(self.batch, len(graph))), partial(self.loss, module),
-                steps=self.steps, lr=self.lr, patience=self.patience, threads=threads, progress=progress,
+                module, partial(self.draw, convolution, size), partial(self.loss, module), steps=self.steps, lr=self.lr,
+                patience=self.patience if size is None else 0, threads=threads, progress=progress,
             )  # fmt: skip
             matrix = self._infer(module, convolution)
         exact = threads == 1 and device == "cpu"
         mode = {
             "threads": threads, "device": device, "precision": "fp32", "reproducible": "bytes" if exact else "no",
-            "features": "structure" if data.features is None else "given", "loss": [round(it, 5) for it in losses],
+            "features": "structure" if data.features is None else "given", "steps": len(losses), "loss": curve(losses),
         }  # fmt: skip
         return NodeVectors(self, data.ids, matrix, isolated(data), mode=mode)
 
@@ -103,4 +108,7 @@ class GraphNetwork(Embedder[Graph]):
 
         with torch.inference_mode():
             matrix: Matrix = self.vectors(module, data.whole).cpu().numpy()
+        if self.length is not None:
+            mean = float(np.linalg.norm(matrix, axis=1).mean())
+            matrix *= np.float32(self.length / max(mean, 1e-30))
         return matrix

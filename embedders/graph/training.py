@@ -12,6 +12,7 @@ from embedders.base import Progress
 from embedders.image.prefetch import ahead
 
 B = TypeVar("B")
+POINTS = 100
 
 
 def train(
@@ -52,6 +53,12 @@ def train(
     if best:
         module.load_state_dict(best)
     return losses
+
+
+def curve(losses: list[float]) -> list[float]:
+    """The losses of all steps as the means of at most `POINTS` stretches, for the manifest."""
+    stretches = np.array_split(losses, min(len(losses), POINTS)) if losses else []
+    return [round(float(part.mean()), 5) for part in stretches]
 
 
 def stream(seed: int, step: int) -> np.random.Generator:
