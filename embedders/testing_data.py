@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from embedders.base import Encoder
 from embedders.data import Corpus, Documents, Graph, Images
+from embedders.graph.node2vec import Node2Vec, NodeVectors
 from embedders.text.vectors import WordVectors
 from embedders.text.word2vec import Word2Vec
 
@@ -84,6 +85,14 @@ def graph_example(folder: Path) -> Example:
     return Example(Graph.from_edges(names, source, target), {name: name[:4] for name in names[1:12] + names[13:24]})
 
 
+def node_start(folder: Path) -> Encoder[Graph]:
+    """Vectors of the nodes of `graph_example` but for two, in which the cliques differ a little."""
+    ids = [name for name in graph_example(folder).data.ids if name not in {"left 3", "alone"}]
+    matrix = np.random.default_rng(7).normal(0, 0.5, (len(ids), 6)).astype(np.float32)
+    matrix[:, 0] += [1 if name.startswith("left") else -1 for name in ids]
+    return NodeVectors(Node2Vec.model_validate({"dim": 6}), ids, matrix, np.zeros(len(ids), bool))
+
+
 def images_example(folder: Path) -> Example:
     """Six red discs and six blue squares, each of its own size and place, and a file that is no picture."""
     rng = np.random.default_rng(7)
@@ -127,3 +136,6 @@ EXAMPLES: Mapping[type, Callable[[Path], Example]] = {
     Graph: graph_example,
     Images: images_example,
 }
+
+STARTS: Mapping[type, Callable[[Path], Encoder[Any]]] = {Corpus: word_start, Graph: node_start}
+"""What an embedder that needs a start begins at, by the data it reads."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -10,18 +10,17 @@ from pydantic import Field
 from embedders.base import EXECUTION, Embedder, Encoder, Matrix, Progress, Threads, silent
 from embedders.data import Graph
 from embedders.errors import InputError
-from embedders.graph.adjacency import Adjacency, adjacency, fill, inverse_root
+from embedders.graph.adjacency import Adjacency, adjacency, fill, inverse_root, normalised
 from embedders.graph.node2vec import NodeVectors, isolated
 from embedders.graph.prone import check
 
-if TYPE_CHECKING:
-    from embedders.kernels.eigen import Operator
-
 COLUMNS = 64  # of the dense matrix that are made at a time: a block of them stays in the cache
+TOLERANCE = 1e-2  # of the eigenpairs: smaller ones change no score
 
 
 class NetMF(Embedder[Graph]):
-    """Singular vectors of log(max(1, M)), M = vol / (negative window) * sum of (D^-1 A)^r over r = 1..window, D^-1 after.
+    """Singular vectors of log(max(1, M)), M = vol / (negative window) * sum of (D^-1 A)^r over r = 1..window, D^-1 after;
+    rows are scaled to length 1.
 
     Holds nodes x nodes numbers: for small graphs. Edges count in both directions and loops not at all. No thread count
     changes a bit of the result.
@@ -36,7 +35,9 @@ class NetMF(Embedder[Graph]):
     window: int = Field(10, ge=1, le=1000, description="steps of a walk that count as context")
     negative: float = Field(1.0, gt=0, description="negative samples a pair")
     rank: int | None = Field(
-        256, ge=1, description="eigenpairs that powers of the graph are taken from (the paper's large window); null: all"
+        256,
+        ge=1,
+        description="eigenpairs that powers of the graph are taken from (the paper's large window); null: all",
     )
     rounds: int = Field(5, ge=0, le=100, description="rounds of subspace iteration in the randomised SVD")
     max_nodes: int = Field(
@@ -78,7 +79,7 @@ class NetMF(Embedder[Graph]):
                 product, product, n, self.dim, rounds=self.rounds, seed=self.seed, threads=threads,
                 tick=lambda done, total: progress(done, total, "products"),
             )  # fmt: skip
-            matrix = turn(found, np.diag(np.sqrt(values)), threads)
+            matrix = turn(found, np.diag(np.sqrt(values)), threads, unit=True)
         fill(matrix)
         mode = {"threads": threads, "precision": "fp32", "reproducible": "bytes"}
         return NodeVectors(self, data.ids, matrix, isolated(data), mode=mode)
@@ -99,7 +100,9 @@ class NetMF(Embedder[Graph]):
             ahead = np.empty_like(total)
             for _step in range(self.window):
                 total[columns, columns - columns[0]] += square[columns]
-                multiply_rows(edges.indptr, edges.indices, edges.values, total, ahead, square, zeros, np.float32(0), 0, n)
+                multiply_rows(
+                    edges.indptr, edges.indices, edges.values, total, ahead, square, zeros, np.float32(0), 0, n
+                )
                 total, ahead = ahead, total
             dense[columns] = truncated_log(total, factor).T  # symmetric: columns are rows
 
@@ -112,7 +115,7 @@ class NetMF(Embedder[Graph]):
         from embedders.kernels.tall import over_rows
 
         root = inverse_root(joined.degree)
-        values, vectors, _ = largest(normalised(joined), rank, threads=threads)
+        values, vectors, _ = largest(normalised(joined), rank, threads=threads, tolerance=TOLERANCE)
         powers = values[:, None] ** np.arange(1, self.window + 1)
         vectors *= root[:, None]
         half = vectors * np.sqrt(np.maximum(powers.sum(axis=1), 0)).astype(np.float32)
@@ -135,14 +138,3 @@ def truncated_log(x: Matrix, factor: np.float32) -> Matrix:
     x *= factor
     np.maximum(x, 1, out=x)
     return np.asarray(np.log(x, out=x))
-
-
-def normalised(joined: Adjacency) -> Operator:
-    """D^-1/2 A D^-1/2."""
-    from embedders.kernels.eigen import Operator
-    from embedders.kernels.sparse import Csr, edge_products
-
-    root, edges = inverse_root(joined.degree), joined.edges
-    values = edge_products(edges.indptr, edges.indices, edges.values, root)
-    n = len(root)
-    return Operator(Csr(edges.indptr, edges.indices, values), np.empty((n, 0), np.float32), np.empty(0, np.float32))

@@ -90,7 +90,11 @@ def largest(
         orthonormalise(block, threads)
     found = block[:, :count]
     peak = np.take_along_axis(found, np.abs(found).argmax(axis=0)[None], axis=0)
-    return values[:count], np.ascontiguousarray(found * np.where(peak < 0, -1, 1).astype(np.float32)), float(worst.max())
+    return (
+        values[:count],
+        np.ascontiguousarray(found * np.where(peak < 0, -1, 1).astype(np.float32)),
+        float(worst.max()),
+    )
 
 
 def _residuals(x: Matrix, image: Matrix, values: NDArray[np.float64]) -> NDArray[np.float64]:
