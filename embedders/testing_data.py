@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from embedders.base import Encoder
 from embedders.data import Corpus, Documents, Graph, Images
 from embedders.graph.nodes import Nodes
+from embedders.graph.node2vec import Node2Vec, NodeVectors
 from embedders.text.vectors import WordVectors
 from embedders.text.word2vec import Word2Vec
 
@@ -104,6 +105,14 @@ def nodes_example(folder: Path) -> Example:
     return Example(data, example.groups, data.select(range(1, 25, 3)))
 
 
+def node_start(folder: Path) -> Encoder[Graph]:
+    """Vectors of the nodes of `graph_example` but for two, in which the cliques differ a little."""
+    ids = [name for name in graph_example(folder).data.ids if name not in {"left 3", "alone"}]
+    matrix = np.random.default_rng(7).normal(0, 0.5, (len(ids), 6)).astype(np.float32)
+    matrix[:, 0] += [1 if name.startswith("left") else -1 for name in ids]
+    return NodeVectors(Node2Vec.model_validate({"dim": 6}), ids, matrix, np.zeros(len(ids), bool))
+
+
 def images_example(folder: Path) -> Example:
     """Six red discs and six blue squares, each of its own size and place, and a file that is no picture."""
     rng = np.random.default_rng(7)
@@ -148,3 +157,6 @@ EXAMPLES: Mapping[type, Callable[[Path], Example]] = {
     Images: images_example,
     Nodes: nodes_example,
 }
+
+STARTS: Mapping[type, Callable[[Path], Encoder[Any]]] = {Corpus: word_start, Graph: node_start}
+"""What an embedder that needs a start begins at, by the data it reads."""

@@ -15,7 +15,7 @@ from embedders.data import Corpus, Graph, Images, Rejected
 from embedders.errors import InputError, MissingPackageError
 from embedders.registry import embedder_class, known
 from embedders.testing import CHECKS, Answer, Case, EmbedderConformance, answer, check_neighbours
-from embedders.testing_data import EXAMPLES, word_start
+from embedders.testing_data import EXAMPLES, STARTS
 
 PARAMETERS = {  # small where the defaults are for large data; an embedder that is not named runs with its defaults
     "word2vec": {"dim": 24, "sample": 0, "min_count": 5},
@@ -30,6 +30,9 @@ PARAMETERS = {  # small where the defaults are for large data; an embedder that 
     "vgae": {"dim": 8, "hidden": 16, "steps": 60},
     "dgi": {"dim": 16, "steps": 60, "lr": 0.01},
     "graphsage": {"dim": 8, "hidden": 8, "steps": 40, "batch": 32, "lr": 0.01},
+    "prone": {"dim": 8},
+    "netmf": {"dim": 8},
+    "spectral": {"dim": 4},
     "cnn": {"batch_size": 8},
     "pretrained-words": {"file": str(Path(__file__).parent / "data/topics.vec")},
     "tfidf": {"dim": 8},
@@ -44,7 +47,7 @@ def case(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(kind)
     example = EXAMPLES[recipe.data](folder)
     if recipe.needs_start:
-        example = replace(example, start=word_start(folder))
+        example = replace(example, start=STARTS[recipe.data](folder))
     if kind == "one-hot":
         example = replace(example, groups={})  # no two words are alike
     return Case(recipe, example, folder)

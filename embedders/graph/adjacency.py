@@ -12,6 +12,7 @@ from embedders.base import Matrix
 from embedders.data import Graph
 
 if TYPE_CHECKING:
+    from embedders.kernels.eigen import Operator
     from embedders.kernels.sparse import Csr
 
 
@@ -60,3 +61,27 @@ def fill(matrix: Matrix) -> None:
         length = float(np.linalg.norm(mean))
         spread = np.full(matrix.shape[1], matrix.shape[1] ** -0.5)
         matrix[empty] = mean / length if length > 1e-6 * len(matrix) else spread
+
+
+def normalised(joined: Adjacency, tau: float = 0.0, *, trivial: bool = True) -> Operator:
+    """D^-1/2 A D^-1/2 of a graph with faint edges between all nodes, `tau` mean degrees in all at each node.
+
+    trivial : False moves the eigenvector whose eigenvalue is known to be 1, D^1/2 1, to the other end, -1.
+    """
+    from embedders.kernels.eigen import Operator
+    from embedders.kernels.sparse import Csr, edge_products
+
+    n, edges = len(joined.degree), joined.edges
+    faint = tau * joined.degree.mean()
+    degree = joined.degree + faint
+    root = inverse_root(degree)
+    values = edge_products(edges.indptr, edges.indices, edges.values, root)
+    low, weights = [], []
+    if faint > 0:
+        low.append(root)
+        weights.append(faint / n)
+    if not trivial:
+        low.append(np.sqrt(degree / degree.sum()))
+        weights.append(-2.0)
+    columns = np.column_stack(low).astype(np.float32) if low else np.empty((n, 0), np.float32)
+    return Operator(Csr(edges.indptr, edges.indices, values), columns, np.array(weights, np.float32))

@@ -123,3 +123,13 @@ def edge_sums(indptr, indices, base, row_part, column_part):
         for e in range(indptr[i], indptr[i + 1]):
             out[e] = row_part[i] + column_part[indices[e]] + (base[e] if len(base) else 0.0)
     return out
+
+
+@njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
+def edge_products(indptr, indices, values, part):
+    """(nnz,) float32: values[e] part[i] part[j] of each entry e at (i, j); no values count as 1."""
+    out = np.empty(len(indices), np.float32)
+    for i in range(len(indptr) - 1):
+        for e in range(indptr[i], indptr[i + 1]):
+            out[e] = part[i] * part[indices[e]] * (values[e] if len(values) else np.float32(1))
+    return out
