@@ -40,7 +40,7 @@ class Word2Vec(Embedder[Corpus]):
     kind: ClassVar[str] = "word2vec"
     data: ClassVar[type] = Corpus
     entity: ClassVar[str] = "word"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     warm_start: ClassVar[bool] = True
 
     model: Literal["skipgram", "cbow"] = Field(
