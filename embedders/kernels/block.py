@@ -1,7 +1,7 @@
-"""The inner step of word2vec in LLVM vectors: rows against a block of six targets, as small matrix products.
+"""The inner step of word2vec in LLVM vectors: rows against a block of six or eight targets, as small matrix products.
 
 All contexts of a centre word share its targets (Ji et al. 2016, arXiv:1604.04661). `products` multiplies them with six
-target rows, `judge` turns the products into errors, `learn` adds the errors times the targets to the contexts, and
+target rows (`products_of_eight` with eight), `judge` turns the products into errors, `learn` adds the errors times the targets to the contexts, and
 the errors times the contexts to the targets, whose new values stay in registers over all contexts. The sigmoids of a
 centre word are computed together, so that the processor waits for them once.
 
@@ -12,19 +12,18 @@ does not notice a change in this file: after one, touch the callers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
+from embedders.kernels.offsets import _data, _load, _over_rows, _store, _width, spread
 from embedders.kernels.simd import (
     _FAST,
     _FLOAT,
     _INT,
-    _LOAD,
     _SUMS,
     BOUND,
     STEP,
@@ -37,56 +36,9 @@ from embedders.kernels.simd import (
     _pick,
 )  # fmt: skip
 
-LANES = 8  # places of six targets and their errors: the last two are not used
+LANES = 8  # places of a block's targets and their errors: of six targets the last two are not used
 _BITS = ir.VectorType(_INT, WIDTH)
 _HALF = ir.VectorType(_FLOAT, LANES)
-
-
-def _data(context: Any, builder: Any, kind: Any, array: Any, first: Any = None) -> Any:
-    data = context.make_array(kind)(context, builder, value=array).data
-    return data if first is None else builder.gep(data, [first])
-
-
-def _width(context: Any, builder: Any, kind: Any, array: Any) -> Any:
-    return cgutils.unpack_tuple(builder, context.make_array(kind)(context, builder, value=array).shape)[1]
-
-
-def _as(builder: Any, base: Any, offset: Any, kind: ir.Type) -> Any:
-    return builder.bitcast(builder.gep(base, [offset]), kind.as_pointer())
-
-
-def _load(builder: Any, base: Any, offset: Any, kind: ir.Type = _LOAD) -> Any:
-    return builder.load(_as(builder, base, offset, kind), align=4)
-
-
-def _store(builder: Any, value: Any, base: Any, offset: Any) -> None:
-    builder.store(value, _as(builder, base, offset, value.type), align=4)
-
-
-def spread(builder: Any, value: Any, lanes: int) -> Any:
-    """A vector of one number."""
-    nothing = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
-    return _pick(builder, builder.insert_element(nothing, value, _INT(0)), nothing, [0] * lanes)
-
-
-def _over_rows(builder: Any, n: Any, at_once: int, carried: Sequence[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:  # fmt: skip
-    """Run body(i, values) for i = 0, at_once, ... below n, which is at least 1; its results are the next values."""
-    before, head, after = builder.block, builder.append_basic_block("rows"), builder.append_basic_block("done")
-    builder.branch(head)
-    builder.position_at_end(head)
-    i = builder.phi(n.type)
-    i.add_incoming(n.type(0), before)
-    values = [builder.phi(value.type) for value in carried]
-    for phi, value in zip(values, carried, strict=True):
-        phi.add_incoming(value, before)
-    results = body(i, list(values))
-    following = builder.add(i, n.type(at_once))
-    i.add_incoming(following, builder.block)
-    for phi, value in zip(values, results, strict=True):
-        phi.add_incoming(value, builder.block)
-    builder.cbranch(builder.icmp_signed("<", following, n), head, after)
-    builder.position_at_end(after)
-    return results
 
 
 def _horner(builder: Any, x: Any, factors: Sequence[float]) -> Any:
@@ -212,7 +164,7 @@ def judge(typing: Any, answers: Any, at: Any, n: Any, goals: Any, first: Any, lr
     """Turn the products of n rows into errors: lr * (goal - sigmoid(product)), 0 where the goal is below 0.
 
     answers : float32, from `at` on room for 8 (n + 1); the errors of row n, which is no row, become 0.
-    goals : float32; what the product with each of the six targets should say, from `first` on, then two below 0.
+    goals : float32; what the product with each of the targets should say, from `first` on; below 0 behind six.
     """
     signature = types.void(answers, types.intp, types.intp, goals, types.intp, types.float32)
 
@@ -235,84 +187,6 @@ def judge(typing: Any, answers: Any, at: Any, n: Any, goals: Any, first: Any, lr
 
         _over_rows(builder, n_, 2, [], some)
         _store(builder, _constant(0.0, lanes=LANES), answers_, builder.mul(n_, n_.type(LANES)))
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-@intrinsic
-def average(typing: Any, w: Any, rows: Any, at: Any, n: Any, share: Any, into: Any, copy: Any) -> Any:
-    """Rows `into` and `copy` of w become `share` times the sum of n >= 1 rows, whose offsets stand from `at` on."""
-    signature = types.void(w, rows, types.intp, types.intp, types.float32, types.intp, types.intp)
-
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        w_, rows_, at_, n_, share_, into_, copy_ = args
-        dim = _width(context, builder, sig.args[0], w_)
-        w_, rows_ = _data(context, builder, sig.args[0], w_), _data(context, builder, sig.args[1], rows_, at_)
-        factor = spread(builder, share_, STEP)
-
-        def block(offset: Any, _: list[Any]) -> list[Any]:
-            w_at = builder.gep(w_, [offset])
-
-            def some(i: Any, total: list[Any]) -> list[Any]:
-                x = _load(builder, w_at, builder.load(builder.gep(rows_, [i])))
-                return [builder.fadd(total[0], x, flags=_FAST)]
-
-            (total,) = _over_rows(builder, n_, 1, [_constant(0.0, lanes=STEP)], some)
-            total = builder.fmul(total, factor, flags=_FAST)
-            for place in (into_, copy_):
-                _store(builder, total, w_at, place)
-            return []
-
-        _loop(builder, dim, [], block)
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-@intrinsic
-def pass_on(typing: Any, w: Any, rows: Any, sinks: Any, at: Any, n: Any, now: Any, before: Any) -> Any:
-    """Add row `now` less row `before` to n >= 1 rows; `sinks` as in `learn`."""
-    signature = types.void(w, rows, sinks, types.intp, types.intp, types.intp, types.intp)
-
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        w_, rows_, sinks_, at_, n_, now_, before_ = args
-        dim = _width(context, builder, sig.args[0], w_)
-        w_ = _data(context, builder, sig.args[0], w_)
-        rows_, sinks_ = (_data(context, builder, sig.args[i], args[i], at_) for i in (1, 2))
-
-        def block(offset: Any, _: list[Any]) -> list[Any]:
-            w_at = builder.gep(w_, [offset])
-            change = builder.fsub(_load(builder, w_at, now_), _load(builder, w_at, before_), flags=_FAST)
-
-            def some(i: Any, nothing: list[Any]) -> list[Any]:
-                source, sink = (builder.load(builder.gep(a, [i])) for a in (rows_, sinks_))
-                _store(builder, builder.fadd(_load(builder, w_at, source), change, flags=_FAST), w_at, sink)
-                return []
-
-            _over_rows(builder, n_, 1, [], some)
-            return []
-
-        _loop(builder, dim, [], block)
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-@intrinsic
-def prefetch(typing: Any, matrix: Any, offset: Any) -> Any:
-    """Ask for the row at `offset` to be brought into the cache, to be written soon."""
-    signature = types.void(matrix, types.intp)
-
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        dim = _width(context, builder, sig.args[0], args[0])
-        start = _data(context, builder, sig.args[0], args[0], args[1])
-        pointer = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [pointer, _INT, _INT, _INT])
-        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        with cgutils.for_range_slice(builder, dim.type(0), dim, dim.type(64 // 4)) as (at, _):
-            line = builder.bitcast(builder.gep(start, [at]), pointer)
-            builder.call(fetch, [line, _INT(1), _INT(3), _INT(1)])
         return context.get_dummy_value()
 
     return signature, generate

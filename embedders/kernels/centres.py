@@ -14,7 +14,8 @@ from embedders.kernels.simd import BOUND
 
 CACHE_LINE = 16  # int64 counters between two threads' own, so that they do not share a cache line
 CHUNK = 4096  # kept tokens looked at together; a document longer than that is cut, its contexts with it
-AHEAD = 3  # centre words between a look at the rows that will be needed and their turn
+AHEAD = 3  # centre words between choosing targets and their turn, in which their rows arrive
+RING = AHEAD + 1  # centre words whose targets are kept
 BATCH = 16  # contexts that learn at once: of many more the summed steps of a large window would be too long
 SPARE = 4  # rows a thread has for itself: zeros, what is thrown away, the mean of the contexts before and after
 LEAST = 1 / (1 + np.exp(BOUND))  # the smallest probability that the loss believes

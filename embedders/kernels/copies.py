@@ -17,8 +17,8 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from embedders.base import Matrix
-from embedders.kernels.block import _data, _load, _store, _width, prefetch
 from embedders.kernels.centres import CACHE_LINE
+from embedders.kernels.offsets import _data, _load, _store, _width, prefetch
 from embedders.kernels.simd import _INT, _loop
 
 LEVELS = 10  # of 1, 2, 4 ... rows: what a core's second cache holds
@@ -50,7 +50,7 @@ def _merge(typing: Any, c: Any, row: Any, copy: Any, base: Any) -> Any:
 
 @intrinsic
 def _take(typing: Any, locks: Any, place: Any) -> Any:
-    """Close locks[place] (int32) unless it is closed: whether it was open."""
+    """Close the lock at an offset (int32) unless it is closed: whether it was open."""
     signature = types.boolean(locks, types.intp)
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -62,7 +62,7 @@ def _take(typing: Any, locks: Any, place: Any) -> Any:
 
 @intrinsic
 def _give(typing: Any, locks: Any, place: Any) -> Any:
-    """Open locks[place] (int32)."""
+    """Open the lock at an offset (int32)."""
     signature = types.void(locks, types.intp)
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -80,10 +80,10 @@ def share(c, shift, levels, locks, turns, slot) -> None:
     """
     width = c.shape[1]
     row = turns[slot + 2]
-    if _take(locks, row):
+    if _take(locks, row * CACHE_LINE):
         copy = row * width + shift
         _merge(c, row * width, copy, copy + ((1 << levels) - 1) * width)
-        _give(locks, row)
+        _give(locks, row * CACHE_LINE)
     level = turns[slot] + 1
     if level == levels:
         level = 0
@@ -92,6 +92,7 @@ def share(c, shift, levels, locks, turns, slot) -> None:
     row = inside + (turns[slot + 1] & inside)
     turns[slot], turns[slot + 2] = level, row
     prefetch(c, row * width)
+    prefetch(locks, row * CACHE_LINE)
 
 
 @dataclass(eq=False)
@@ -108,7 +109,7 @@ class Copies:
         self.levels = min(LEVELS, self.n.bit_length() - 1) if self.threads > 1 else 0
         self.hot = (1 << self.levels) - 1
         self.spare = 2 * self.hot * self.threads
-        self.locks = np.zeros(max(1, self.hot), np.int32)
+        self.locks = np.zeros((max(1, self.hot), CACHE_LINE), np.int32)
         self.turns: NDArray[np.int64] = np.zeros(self.threads * CACHE_LINE, np.int64)
 
     def shift(self, thread: int, width: int) -> int | None:

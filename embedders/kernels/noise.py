@@ -12,7 +12,8 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from embedders.kernels.alias import alias_table
-from embedders.kernels.block import LANES, spread
+from embedders.kernels.block import LANES
+from embedders.kernels.offsets import spread
 from embedders.kernels.simd import _FLOAT, _INT, TARGETS, _constant, _pick
 
 GOLDEN, MIX_A, MIX_B = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB

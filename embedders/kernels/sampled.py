@@ -9,20 +9,17 @@ from numba import njit
 
 from embedders.kernels.block import (
     LANES,
-    average,
     judge,
     learn,
     learn_one,
-    pass_on,
-    prefetch,
     products,
     products_of_one,
 )  # fmt: skip
-from embedders.kernels.centres import AHEAD, BATCH, CACHE_LINE, SPARE, cross_entropy, falling, read
+from embedders.kernels.centres import AHEAD, BATCH, CACHE_LINE, RING, SPARE, cross_entropy, falling, read
+from embedders.kernels.mean import average, pass_on
 from embedders.kernels.noise import GOLDEN, STRIDE, draw, mixed
+from embedders.kernels.offsets import prefetch
 from embedders.kernels.simd import TARGETS
-
-RING = AHEAD + 1
 
 
 @njit(inline="always")

@@ -16,9 +16,6 @@ from typing import Any
 import llvmlite.binding
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 TARGETS = 6  # rows handled together: the centre and 5 negatives, or the next 6 negatives
 WIDTH = 16  # lanes of the twelve dot products; rows are padded to a multiple of it
@@ -128,23 +125,3 @@ def _axpy(builder: Any, total: Any, coefficients: Sequence[Any], rows: Sequence[
     for c, row in zip(coefficients, rows, strict=True):
         total = builder.fadd(builder.fmul(c, row, flags=_FAST), total, flags=_FAST)
     return total
-
-
-@intrinsic
-def prefetch_row(typing: Any, matrix: Any, row: Any) -> Any:
-    """Ask for matrix[row] (float32, C order) to be brought into the cache, to be written soon."""
-    signature = types.void(matrix, types.intp)
-
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        array = context.make_array(sig.args[0])(context, builder, value=args[0])
-        dim = cgutils.unpack_tuple(builder, array.shape)[1]
-        start = builder.gep(array.data, [builder.mul(args[1], dim)])
-        pointer = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [pointer, _INT, _INT, _INT])
-        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        with cgutils.for_range_slice(builder, dim.type(0), dim, dim.type(64 // 4)) as (offset, _):
-            line = builder.bitcast(builder.gep(start, [offset]), pointer)
-            builder.call(fetch, [line, _INT(1), _INT(3), _INT(1)])
-        return context.get_dummy_value()
-
-    return signature, generate

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from embedders.base import Matrix, Progress, silent
 from embedders.kernels.block import LANES
-from embedders.kernels.centres import CACHE_LINE, CHUNK, SPARE, aligned
+from embedders.kernels.centres import CACHE_LINE, CHUNK, RING, SPARE, aligned
 from embedders.kernels.copies import Copies
 from embedders.kernels.noise import noise_table
-from embedders.kernels.sampled import RING, train_sampled
+from embedders.kernels.sampled import train_sampled
 from embedders.kernels.simd import TARGETS, WIDTH
 from embedders.kernels.threads import run_threads
 from embedders.kernels.tree import SPAN, train_tree, tree_paths
@@ -128,7 +128,7 @@ class SkipGram:
         longest, copies = int(np.diff(places[:, 0]).max()), self._copies
 
         def mine(slot: int) -> tuple[Any, ...]:
-            room = np.zeros(2 * longest, np.int64), np.zeros(2 * longest, np.float32)
+            room = np.zeros(RING * longest, np.int64), np.zeros(RING * longest, np.float32)
             shift = copies.shift(slot, self._rows.shape[1])
             return places, numbers, *room, shift, copies.levels, copies.locks, copies.turns
 

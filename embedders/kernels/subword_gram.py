@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from embedders.base import Matrix, Progress, silent
 from embedders.kernels.alias import alias_table
+from embedders.kernels.offsets import prefetch
 from embedders.kernels.rows import TARGETS, WIDTH, add_rows, add_to_rows, learn, products
-from embedders.kernels.simd import prefetch_row
 from embedders.kernels.subwords import Subwords
 from embedders.kernels.threads import run_threads
 
@@ -57,7 +57,7 @@ def _draw(noise, other, pool, oldest, count, state, c):
         row += (np.float32(state >> np.uint64(40)) * unit >= noise[row]) * (other[row] - row)
         pool[oldest] = row
         oldest = oldest + 1 if oldest + 1 < len(pool) else 0
-        prefetch_row(c, row)
+        prefetch(c, row * c.shape[1])
     return oldest, state
 
 
@@ -137,9 +137,9 @@ def _skip_gram(
             oldest, state = _draw(noise, other, pool, oldest, negative, state, c)
             counts[ahead] = _against(pool, target, m, stamp, start + i + 1)
             if i + 1 + window < n:
-                prefetch_row(c, buffer[i + 1 + window])
+                prefetch(c, buffer[i + 1 + window] * c.shape[1])
             for place in range(indptr[buffer[i + 1]], indptr[buffer[i + 1] + 1]):
-                prefetch_row(w, rows[place])
+                prefetch(w, rows[place] * w.shape[1])
         now = i & 1
         if i < 0 or not positives[now]:
             continue
@@ -177,7 +177,7 @@ def _cbow(
             if i + window + 1 < n:
                 word = buffer[i + window + 1]
                 for entry in range(indptr[word], indptr[word + 1]):
-                    prefetch_row(w, rows[entry])
+                    prefetch(w, rows[entry] * w.shape[1])
         if not 0 <= i < n:
             continue
         state = state * multiply + add

@@ -15,23 +15,22 @@ from numpy.typing import NDArray
 
 from embedders.kernels.block import (
     LANES,
-    average,
     judge,
     learn,
     learn_eight,
     learn_one,
     learn_one_eight,
-    pass_on,
-    prefetch,
     products,
     products_of_eight,
     products_of_one,
     products_of_one_eight,
 )  # fmt: skip
-from embedders.kernels.centres import AHEAD, BATCH, CACHE_LINE, SPARE, cross_entropy, falling, read
+from embedders.kernels.centres import AHEAD, BATCH, CACHE_LINE, RING, SPARE, cross_entropy, falling, read
 from embedders.kernels.copies import share
 from embedders.kernels.huffman import huffman
+from embedders.kernels.mean import average, pass_on
 from embedders.kernels.noise import GOLDEN, mixed
+from embedders.kernels.offsets import prefetch
 
 BIG, SMALL = 8, 6
 SPAN = LANES * (
@@ -117,7 +116,7 @@ def train_tree(
     alone : None, or of CBOW the offset of its thread's row `fresh`. None makes numba leave the branch out.
     shift : None, or the offset from a row of c to its thread's copy.
     """
-    width, ring = w.shape[1], len(targets) // 2
+    width, ring = w.shape[1], len(targets) // RING
     zeros = (len(keep) + slot // CACHE_LINE * SPARE) * width
     mean, fresh = zeros + 2 * width, zeros + 3 * width
     hot = (1 << levels) - 1
@@ -130,8 +129,8 @@ def train_tree(
         rate = falling(lr, done, total, slot, position - start)
         for i in range(min(n, window + AHEAD)):
             prefetch(w, line[i + 1])
-        if n:
-            _follow(words[0], places, numbers, shift, hot, c, targets, goals, 0)
+        for i in range(min(n, AHEAD)):
+            _follow(words[i], places, numbers, shift, hot, c, targets, goals, i * ring)
         # the centre's place in the line is taken by the word before it, so that its contexts stand side by side
         before, before_sink = zeros, zeros
         for i in range(n):
@@ -146,13 +145,13 @@ def train_tree(
             at = low + 2
             if i + window + AHEAD < n:
                 prefetch(w, line[i + window + AHEAD + 1])
-            if i + 1 < n:
-                _follow(words[i + 1], places, numbers, shift, hot, c, targets, goals, (i + 1) % 2 * ring)
+            if i + AHEAD < n:
+                _follow(words[i + AHEAD], places, numbers, shift, hot, c, targets, goals, (i + AHEAD) % RING * ring)
             if shift is not None:
                 share(c, shift, levels, locks, turns, slot)
             if m == 0:
                 continue
-            word, mine = words[i], i % 2 * ring
+            word, mine = words[i], i % RING * ring
             big = (places[word, 1] - places[word, 0]) // LANES
             blocks = (places[word + 1, 0] - places[word, 0]) // LANES
             if alone is not None:

@@ -37,7 +37,7 @@ class Word2Vec(Embedder[Corpus]):
     data: ClassVar[type] = Corpus
     encoder: ClassVar[type] = Word2Vectors
     entity: ClassVar[str] = "word"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     warm_start: ClassVar[bool] = True
 
     model: Literal["skipgram", "cbow"] = Field(
