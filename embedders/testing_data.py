@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from embedders.base import Encoder
 from embedders.data import Corpus, Documents, Graph, Images
-from embedders.graph.nodes import Nodes
 from embedders.graph.node2vec import Node2Vec, NodeVectors
+from embedders.graph.nodes import Nodes
 from embedders.text.vectors import WordVectors
 from embedders.text.word2vec import Word2Vec
 
