@@ -7,7 +7,7 @@ centre word are computed together, so that the processor waits for them once.
 
 A row is given by its offset (row number times width) in its matrix: float32, C order, the width a multiple of WIDTH.
 Of equal targets in a block only the last is written: the others must have a goal below 0. numba's cache of a caller
-does not notice a change in this file: after one, touch the callers.
+does not notice a change in this file: after one, delete `__pycache__/*.nbi`.
 """
 
 from __future__ import annotations

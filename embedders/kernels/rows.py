@@ -4,7 +4,7 @@ numba must prove at run time, row after row, that none overlap, and turns plain 
 here a row may stand twice, because each is read and written before the next. Matrices are float32 in C order, as wide
 as the vector, the width a multiple of WIDTH.
 
-numba's cache of a caller does not notice a change in this file: after one, touch the callers.
+numba's cache of a caller does not notice a change in this file: after one, delete `__pycache__/*.nbi`.
 """
 
 from __future__ import annotations

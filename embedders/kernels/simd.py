@@ -5,7 +5,7 @@ call, that none of sixteen rows overlap, it sums each of the twelve dot products
 one by one. Here the rows are known not to overlap, the twelve sums are folded together, and the sigmoids are computed
 in one vector. Vectors of 16 numbers are one AVX-512 register; elsewhere LLVM splits them.
 
-numba's cache of a caller does not notice a change in this file: after one, touch the callers.
+numba's cache of a caller does not notice a change in this file: after one, delete `__pycache__/*.nbi`.
 """
 
 from __future__ import annotations
@@ -109,12 +109,6 @@ def _loop(builder: Any, count: Any, carried: Sequence[Any], body: Callable[[Any,
     builder.branch(head)
     builder.position_at_end(after)
     return values
-
-
-def _row(context: Any, builder: Any, kind: Any, array: Any, row: Any, dim: Any) -> Any:
-    """Pointer to the first number of a row of a C-ordered matrix `dim` wide."""
-    data = context.make_array(kind)(context, builder, value=array).data
-    return builder.gep(data, [builder.mul(row, dim)])
 
 
 def _at(builder: Any, row: Any, offset: Any) -> Any:

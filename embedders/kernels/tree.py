@@ -94,7 +94,7 @@ def _follow(word, places, numbers, shift, hot, c, targets, goals, first):
         node = np.int64(number >> 2)
         offset = node * c.shape[1]
         if shift is not None:
-            offset += shift if node < hot else 0
+            offset += shift * np.int64(node < hot)
         targets[first + k] = offset
         goals[first + k] = np.float32((number & 3) - 1)
     for block in range(LANES, small - begin, LANES):
