@@ -115,6 +115,14 @@ def test_lines_of_a_table_with_line_breaks_in_quotes(base):
     assert read(base, nodes={"path": "n.csv", "features": "n"}).features.tolist() == [[1], [2], [3]]
 
 
+def test_line_breaks_in_quotes_in_a_large_table(base):
+    """Arrow reads in blocks of a megabyte; one must not end within quotes."""
+    rows = "".join(f'{name},"a\n\nlong note\n{name}"\n' for name in ["a", "b", "c", *range(80_000)])
+    (base / "n.csv").write_text("id,note\n" + rows)
+    assert (base / "n.csv").stat().st_size > 1 << 20
+    assert len(read(base, nodes={"path": "n.csv"})) == 80_003
+
+
 @pytest.mark.parametrize("value", ["nan", "inf", "1e39", "", "x"])
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "csv.gz"])
 def test_a_feature_that_is_none_in_text(base, suffix, value):

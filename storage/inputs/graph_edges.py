@@ -54,7 +54,7 @@ def arrow_table(stream: Any, wanted: Wanted, look: Look) -> pa.Table:
     return pacsv.read_csv(
         stream,
         read_options=pacsv.ReadOptions(autogenerate_column_names=not _named(wanted), skip_rows=look.comments),
-        parse_options=pacsv.ParseOptions(delimiter=look.separator or " ", quote_char=look.separator and '"'),
+        parse_options=pacsv.ParseOptions(delimiter=look.separator or " ", quote_char='"' if look.separator else False),
         convert_options=pacsv.ConvertOptions(
             column_types={name: _TYPES.get(role, pa.string()) for role, name in columns.items()},
             include_columns=list(columns.values()), null_values=[], strings_can_be_null=False,
