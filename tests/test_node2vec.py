@@ -11,7 +11,7 @@ from embedders.errors import InputError
 from embedders.graph.degrees import degrees
 from embedders.graph.node2vec import Node2Vec, isolated
 
-SMALL = Node2Vec(dim=16, walks=10, length=20, window=5, threads=1)
+SMALL = Node2Vec(dim=16, walks=10, length=20, window=5, epochs=1, threads=1)
 
 
 def graph(edges, *, nodes=None, weights=None, directed=False):
