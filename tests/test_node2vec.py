@@ -11,7 +11,7 @@ from embedders.errors import InputError
 from embedders.graph.degrees import degrees
 from embedders.graph.node2vec import Node2Vec, isolated
 
-SMALL = Node2Vec(dim=16, walks=10, length=20, window=5, threads=1)
+SMALL = Node2Vec(dim=16, walks=10, length=20, window=5, epochs=1, threads=1)
 
 
 def graph(edges, *, nodes=None, weights=None, directed=False):
@@ -148,7 +148,7 @@ def test_one_node_no_edges_and_sinks(p, q, directed):
         encoder = recipe.fit(data)
         assert np.flatnonzero(encoder.isolated).tolist() == isolated_nodes
         assert np.isfinite(encoder.matrix).all() and encoder.matrix.any(axis=1).all()
-    assert recipe.fit(alone).mode["loss"] == [None, None]  # JSON has no NaN
+    assert recipe.fit(alone).mode["loss"] == [None]  # JSON has no NaN
 
 
 def test_walks_come_in_bounded_chunks(monkeypatch):

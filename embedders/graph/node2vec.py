@@ -103,7 +103,7 @@ class Node2Vec(Embedder[Graph]):
     length: int = Field(80, ge=2, description="nodes in a walk")
     window: int = Field(10, ge=1, le=1000, description="farthest context node in a walk")
     negative: int = Field(5, ge=1, le=100, description="noise nodes a centre node")
-    epochs: int = Field(2, ge=1, description="passes over the walks; each draws new ones")
+    epochs: int = Field(5, ge=1, description="passes over the walks; each draws new ones")
     lr: float = Field(0.025, gt=0, le=1, description="first learning rate; falls linearly to a ten-thousandth")
     threads: Threads = 0
 
