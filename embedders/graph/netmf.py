@@ -73,7 +73,10 @@ class NetMF(Embedder[Graph]):
                 dense = self._exact(joined, threads)
 
             def product(x: Matrix, out: Matrix) -> None:  # the matrix is symmetric
-                over_rows(lambda first, last: np.matmul(dense[first:last], x, out=out[first:last]), n, threads)
+                def work(first: int, last: int) -> None:
+                    np.matmul(dense[first:last], x, out=out[first:last])
+
+                over_rows(work, n, threads)
 
             found, values = strongest_left(
                 product, product, n, self.dim, rounds=self.rounds, seed=self.seed, threads=threads,

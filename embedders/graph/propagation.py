@@ -112,8 +112,8 @@ def propagated(
         over_rows(work, n, threads)
 
     np.multiply(start, np.float32(1 - factors[0]), out=total)
-    steps = 2 * len(factors) - 1
-    multiply(joined.edges, older, newer, gain=gain / 2, own=own / 2, threads=threads)
+    steps, half = 2 * len(factors) - 1, np.float32(0.5)
+    multiply(joined.edges, older, newer, gain=gain * half, own=own * half, threads=threads)
     for k in range(2, 2 * len(factors) - 1):
         multiply(joined.edges, newer, older, gain=gain, own=own, keep=-1.0, threads=threads)
         older, newer = newer, older

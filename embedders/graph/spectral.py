@@ -73,7 +73,7 @@ class Spectral(Embedder[Graph]):
             matrix[alone] = 0
             matrix = unit_rows(matrix)
             pattern = csr_array((np.ones(len(edges.indices), np.int8), edges.indices, edges.indptr), shape=(n, n))
-            components = connected_components(pattern, directed=False, return_labels=False) - int(alone.sum())
+            components = connected_components(pattern, directed=False, return_labels=True)[0] - int(alone.sum())
             mode |= {
                 "components": components, "eigenvalues": [round(1 - float(v), 6) for v in (values[0], values[-1])],
                 "residual": round(residual, 6),

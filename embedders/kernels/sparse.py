@@ -84,7 +84,7 @@ def _fetch_row(typing: Any, matrix: Any, row: Any) -> Any:
 
 
 @njit(nogil=True, cache=True, boundscheck=False, error_model="numpy", fastmath={"contract"})
-def multiply_rows(indptr, indices, values, x, out, gain, own, keep, first, last):
+def multiply_rows(indptr, indices, values, x, out, gain, own, keep, first, last):  # noqa: ANN201
     """Rows first to last of `multiply`."""
     width = x.shape[1]
     total = np.empty(width, np.float32)
@@ -116,7 +116,7 @@ def multiply_rows(indptr, indices, values, x, out, gain, own, keep, first, last)
 
 
 @njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
-def edge_sums(indptr, indices, base, row_part, column_part):
+def edge_sums(indptr, indices, base, row_part, column_part):  # noqa: ANN201
     """(nnz,) float32: base[e] + row_part[i] + column_part[j] of each entry e at (i, j); an empty base counts as 0."""
     out = np.empty(len(indices), np.float32)
     for i in range(len(indptr) - 1):
@@ -126,7 +126,7 @@ def edge_sums(indptr, indices, base, row_part, column_part):
 
 
 @njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
-def edge_products(indptr, indices, values, part):
+def edge_products(indptr, indices, values, part):  # noqa: ANN201
     """(nnz,) float32: values[e] part[i] part[j] of each entry e at (i, j); no values count as 1."""
     out = np.empty(len(indices), np.float32)
     for i in range(len(indptr) - 1):

@@ -60,9 +60,9 @@ def turn(x: Matrix, by: NDArray[np.floating], threads: int, *, out: Matrix | Non
 def unit_rows(x: Matrix) -> Matrix:
     """`x` with rows of length 1; zero rows stay, and rows of any size do not under- or overflow."""
     largest = np.abs(x).max(axis=1, keepdims=True, initial=0)
-    x = x / np.where(largest > 0, largest, 1)
-    length = np.sqrt(np.einsum("ij,ij->i", x, x))[:, None]
-    return np.asarray(x / np.where(length > 0, length, 1), np.float32)
+    rows = x / np.where(largest > 0, largest, 1)
+    length = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
+    return np.asarray(rows / np.where(length > 0, length, 1), np.float32)
 
 
 def orthonormalise(x: Matrix, threads: int) -> None:
