@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from embedders.data import Graph
 from embedders.kernels.noise import GOLDEN, mixed
-from embedders.kernels.second_order import _find
+from embedders.kernels.second_order import find
 
 TRIES = 32  # at a pair that is not joined, before it is given up: the graph is nearly complete
 
@@ -74,7 +74,7 @@ def _apart(indptr, indices, stream, source, target):
             bits = mixed(counter)
             a = np.int64(((bits >> np.uint64(32)) * n) >> np.uint64(32))
             b = np.int64(((bits & np.uint64(0xFFFFFFFF)) * n) >> np.uint64(32))
-            if a != b and _find(indices, indptr[a], indptr[a + 1], b) < 0:
+            if a != b and find(indices, indptr[a], indptr[a + 1], b) < 0:
                 source[i], target[i] = a, b
                 break
 

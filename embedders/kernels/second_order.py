@@ -19,7 +19,7 @@ SHARE = 16  # ... for so many entries of the two rows that this takes
 
 
 @njit(inline="always")
-def _find(indices, low, high, node):
+def find(indices, low, high, node):
     """The first place of sorted indices[low:high] that holds `node`, else -1. No branch depends on what is read."""
     n = high - low
     while n > 1:
@@ -37,7 +37,7 @@ def _exact(indices, weights, begin, end, previous, low, high, back, away, state)
         following = indices[i]
         if following == previous:
             share = back
-        elif _find(indices, low, high, following) >= 0:
+        elif find(indices, low, high, following) >= 0:
             share = 1.0
         else:
             share = away
@@ -57,7 +57,7 @@ def _dart(indices, weights, totals, single, node, begin, end, previous, spare, m
     if weights is not None:
         total = totals[node]
     if not single:
-        there, i = 0.0, _find(indices, begin, end, previous)
+        there, i = 0.0, find(indices, begin, end, previous)
         while 0 <= i < end and indices[i] == previous:
             there += 1.0 if weights is None else weights[i]
             i += 1
@@ -66,7 +66,7 @@ def _dart(indices, weights, totals, single, node, begin, end, previous, spare, m
 
 @njit(inline="always")
 def _find_all(indices, low, left, node, found, n):
-    """`_find` for n lists at once, so that their reads overlap: found[i] where the first left[i] from low[i] hold node[i]."""
+    """`find` for n lists at once, so that their reads overlap: found[i] where the first left[i] from low[i] hold node[i]."""
     longest = 2
     while longest > 1:
         longest = 1
