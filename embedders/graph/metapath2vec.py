@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,7 @@ class MetaPath2Vec(Embedder[Graph]):
 
     kind: ClassVar[str] = "metapath2vec"
     data: ClassVar[type] = Graph
+    encoder: ClassVar[type] = TypedNodeVectors
     entity: ClassVar[str] = "node"
     warm_start: ClassVar[bool] = True
     folds_in: ClassVar[bool] = True
@@ -87,16 +88,6 @@ class MetaPath2Vec(Embedder[Graph]):
         begin = np.flatnonzero(graph.types == pattern[0]).astype(np.int32)
         learned = learn(self, walker, graph.ids, begin, start, data, progress)
         return TypedNodeVectors(self, graph.ids, learned.matrix, ~learned.reached, mode=learned.mode)
-
-    @classmethod
-    def restore(
-        cls,
-        recipe: Self,
-        arrays: Mapping[str, NDArray[Any]],
-        texts: Mapping[str, Sequence[str]],
-        mode: Mapping[str, Any],
-    ) -> TypedNodeVectors:
-        return TypedNodeVectors.restored(recipe, arrays, texts, mode)
 
 
 def of_types(graph: Graph, metapath: Sequence[str]) -> Graph:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,24 +64,6 @@ class NodeVectors(Encoder[Graph]):
     def untrained(self) -> int:
         return 0 if self.folded is None else int(self.folded.sum())
 
-    def arrays(self) -> Mapping[str, NDArray[Any]]:
-        found = {"matrix": self.matrix, "isolated": self.isolated}
-        return found if self.folded is None else found | {"folded": self.folded}
-
-    def texts(self) -> Mapping[str, Sequence[str]]:
-        return {"ids": self.ids}
-
-    @classmethod
-    def restored(
-        cls,
-        recipe: Embedder[Any],
-        arrays: Mapping[str, NDArray[Any]],
-        texts: Mapping[str, Sequence[str]],
-        mode: Mapping[str, Any],
-    ) -> Self:
-        """What `arrays` and `texts` gave."""
-        return cls(recipe, texts["ids"], arrays["matrix"], arrays["isolated"], arrays.get("folded"), mode=mode)
-
 
 class Node2Vec(Embedder[Graph]):
     """Random walks from every node, read as sentences by the skip-gram kernel of word2vec.
@@ -91,6 +73,7 @@ class Node2Vec(Embedder[Graph]):
 
     kind: ClassVar[str] = "node2vec"
     data: ClassVar[type] = Graph
+    encoder: ClassVar[type] = NodeVectors
     entity: ClassVar[str] = "node"
     version: ClassVar[int] = 3
     warm_start: ClassVar[bool] = True
@@ -131,16 +114,6 @@ class Node2Vec(Embedder[Graph]):
         walker = Walker(data, p=self.p, q=self.q, threads=self.threads or cores())
         learned = learn(self, walker, data.ids, np.arange(len(data), dtype=np.int32), start, data, progress)
         return NodeVectors(self, data.ids, learned.matrix, isolated(data), mode=learned.mode)
-
-    @classmethod
-    def restore(
-        cls,
-        recipe: Self,
-        arrays: Mapping[str, NDArray[Any]],
-        texts: Mapping[str, Sequence[str]],
-        mode: Mapping[str, Any],
-    ) -> NodeVectors:
-        return NodeVectors.restored(recipe, arrays, texts, mode)
 
 
 def isolated(graph: Graph) -> NDArray[np.bool_]:

@@ -9,6 +9,8 @@ nodes they reached are near the ones before is asked for all of them together.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 
@@ -19,7 +21,7 @@ SHARE = 16  # ... for so many entries of the two rows that this takes
 
 
 @njit(inline="always")
-def find(indices, low, high, node):
+def find(indices, low, high, node) -> Any:
     """The first place of sorted indices[low:high] that holds `node`, else -1. No branch depends on what is read."""
     n = high - low
     while n > 1:
