@@ -158,5 +158,5 @@ EXAMPLES: Mapping[type, Callable[[Path], Example]] = {
     Nodes: nodes_example,
 }
 
-STARTS: Mapping[type, Callable[[Path], Encoder[Any]]] = {Corpus: word_start, Graph: node_start}
+STARTS: Mapping[type, Callable[[Path], Encoder[Any]]] = {Corpus: word_start, Documents: word_start, Graph: node_start}
 """What an embedder that needs a start begins at, by the data it reads."""

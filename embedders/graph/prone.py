@@ -27,11 +27,18 @@ class Prone(Embedder[Graph]):
     entity: ClassVar[str] = "node"
 
     dim: int = Field(128, ge=1, le=4096, description="numbers in a vector, at most one for each node")
-    negative: float = Field(1.0, gt=0, description="weight of negative samples in the factorised matrix")
-    exponent: float = Field(0.75, ge=0, le=1, description="power of a node's share among negative samples")
+    negative: float = Field(5.0, gt=0, description="negative samples an edge (lambda); the authors' program has 1")
+    exponent: float = Field(0.75, ge=0, le=1, description="power of a node's share among negative samples (alpha)")
     rounds: int = Field(5, ge=0, le=100, description="rounds of subspace iteration in the randomised SVD")
-    theta: float = Field(0.5, gt=0, le=10, description="strength of the filter: larger is sharper")
-    mu: float = Field(0.2, ge=0, le=2, description="centre of the band of eigenvalues that the filter passes on")
+    theta: float = Field(
+        4.0, gt=0, le=10, description="strength of the filter: larger is sharper; the authors' program has 0.5"
+    )
+    mu: float = Field(
+        0.0,
+        ge=0,
+        le=2,
+        description="centre of the band of eigenvalues that the filter passes on; the authors' program has 0.1",
+    )
     order: int = Field(10, ge=2, le=100, description="terms of the Chebyshev series")
     threads: Threads = 0
 
