@@ -169,8 +169,8 @@ class Work:
 
 
 def _work(
-    writer: Writer, recipe: Embedder[Any], data: Any, source: Source, begin: Callable[[], Beginning], folded: Folded | None,
-    *, force: bool, progress: Progress,
+    writer: Writer, recipe: Embedder[Any], data: Any, source: Source, begin: Callable[[], Beginning],
+    folded: Folded | None = None, *, force: bool, progress: Progress,
 ) -> Work:  # fmt: skip
     source = replace(source, rows=len(data), rejected=getattr(data, "rejected", ()))
     if folded is not None:

@@ -126,7 +126,7 @@ def test_more_memory_than_there_is(tmp_path, monkeypatch):
 def test_estimates_grow_with_what_they_depend_on():
     base, wide, long, team = (
         Node2Vec(threads=1, **more).estimate(10_000, 50_000)
-        for more in ({}, {"dim": 256}, {"walks": 20}, {"epochs": 5})
+        for more in ({}, {"dim": 256}, {"walks": 20}, {"epochs": 10})
     )
     assert wide.bytes > base.bytes and wide.seconds > base.seconds
     assert long.seconds == 2 * base.seconds and team.seconds > base.seconds
