@@ -281,7 +281,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=3, help="trainings of ours")
     parser.add_argument(
-        "--peer-seeds", type=int, help="trainings of gensim, with --full of all peers; 1 or 3 by contest"
+        "--peer-seeds",
+        type=int,
+        default=3,
+        help="most trainings of gensim (1 or 3 by contest), with --full of all peers",
     )
     common.run("text", measure, parser.parse_args())
 

@@ -20,7 +20,7 @@ import numpy as np
 from embedders.base import Progress, silent
 from embedders.digests import file_digest
 from embedders.errors import InputError
-from embedders.text import vector_files
+from embedders.text import packed_files, vector_files
 from embedders.text.vector_files import Kept, WordTable
 
 LISTS = ("words.json", "ids.json")
@@ -48,7 +48,7 @@ class Source:
             return _in_folder(path)
         if path.suffix in (".safetensors", ".npy") and path.is_file():
             return cls(path, _list_beside(path))
-        if not vector_files.on_disk(path).is_file():
+        if not packed_files.on_disk(path).is_file():
             raise InputError(f"Got {str(path)!r}, where there is no such file. Check the path.")
         return cls(path)
 
@@ -71,7 +71,7 @@ class Source:
     @property
     def files(self) -> tuple[Path, ...]:
         """The files on disk."""
-        return tuple(vector_files.on_disk(it) for it in (self.matrix, self.words) if it is not None)
+        return tuple(packed_files.on_disk(it) for it in (self.matrix, self.words) if it is not None)
 
     @property
     def digest(self) -> str:
@@ -125,7 +125,7 @@ def _in_folder(folder: Path) -> Source:
     if len(arrays) == len(tables) == 1:
         return Source(arrays[0], tables[0])
     texts = [
-        it for it in sorted(folder.iterdir()) if it.name.lower().removesuffix(".gz").endswith(vector_files.VECTORS)
+        it for it in sorted(folder.iterdir()) if it.name.lower().removesuffix(".gz").endswith(packed_files.VECTORS)
     ]
     if len(texts) == 1:
         return Source(texts[0])

@@ -18,24 +18,23 @@ import unicodedata
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from embedders.base import Progress
-from embedders.data import Rejected
 from embedders.errors import InputError
-from storage.inputs.corpus_documents import ID, documents, not_utf8, nul
-from storage.inputs.corpus_files import Piece, Source, chunks
+from storage.inputs.corpus_cut import Cutter, Int64s
+from storage.inputs.corpus_documents import ID
+from storage.inputs.corpus_files import Source, chunks
 from storage.inputs.corpus_ids import check_unique
 
 if TYPE_CHECKING:
-    from embedders.text.vocabulary import Texts, Vocabulary
+    from embedders.text.vocabulary import Vocabulary
     from storage.inputs.specs import CorpusSpec
 
 FORMAT = 1
@@ -46,7 +45,6 @@ AT_ONCE = 1 << 20  # tokens that are renumbered at once
 THREADS = 8  # more do not tokenise faster than one can unpack
 T = TypeVar("T")
 R = TypeVar("R")
-Int64s = NDArray[np.int64]
 
 
 def about() -> dict[str, Any]:
@@ -94,77 +92,6 @@ def build(
 
 
 # The first pass
-
-
-@dataclass(frozen=True, eq=False)
-class Cut:
-    """Documents as provisional numbers.
-
-    lengths : of each text that has words. texts : how many of them each document has. ids : of the documents.
-    done : the last piece.
-    """
-
-    tokens: NDArray[np.int32]
-    lengths: Int64s
-    texts: Int64s
-    ids: pa.LargeStringArray
-    rejected: list[Rejected]
-    done: Piece
-
-
-@dataclass(frozen=True, eq=False)
-class Cutter:
-    """What a thread does with a chunk. least: the first number that is no stop word's."""
-
-    spec: CorpusSpec
-    vocabulary: Vocabulary
-    least: int
-
-    def __call__(self, pieces: list[Piece]) -> Cut:
-        from embedders.kernels import tokenise
-
-        found = documents(pieces, self.spec)
-        state = found.texts.state(self.spec.tokens)
-        bad = np.flatnonzero((state == tokenise.NUL) | (state == tokenise.NOT_UTF8))
-        what = "line" if pieces[0].source.form == "text" and self.spec.document == "line" else "text"
-        rejected = [
-            _refused(found.texts.bytes_of(at), found.ids[at].as_py(), found.location(at), what) for at in map(int, bad)
-        ]
-        texts, of = self._texts(found.texts, state)
-        tokens, stops = self.vocabulary.number(texts, self.spec.tokens, state[of], self.least)
-        lengths = np.diff(stops, prepend=0)
-        held = lengths > 0
-        documents_held, counts = np.unique(of[held], return_counts=True)
-        ids = found.ids if len(documents_held) == len(found.ids) else found.ids.take(pa.array(documents_held))
-        return Cut(tokens, lengths[held], counts, ids, found.rejected + rejected, pieces[-1])
-
-    def _texts(self, texts: Texts, state: NDArray[np.uint8]) -> tuple[Texts, Int64s]:
-        """What is cut into words, good documents or their sentences, and the number of the document of each."""
-        from embedders.kernels import tokenise
-        from embedders.text.vocabulary import Texts
-
-        good = np.flatnonzero((state == tokenise.GOOD) | (state == tokenise.BY_PYTHON))
-        if len(good) < len(texts):
-            texts = Texts(texts.data, texts.starts[good], texts.ends[good])
-        if not self.spec.sentences:
-            return texts, good
-        from embedders.kernels.sentences import split
-        from embedders.text.sentences import kinds
-
-        most = int((texts.ends - texts.starts).sum()) + len(texts)
-        firsts, lasts, of = (np.empty(most, np.int64) for _ in range(3))
-        n = split(texts.data, texts.starts, texts.ends, kinds(), firsts, lasts, of)
-        return Texts(texts.data, firsts[:n].copy(), lasts[:n].copy()), good[of[:n]]
-
-
-def _refused(text: bytes, id: str, location: str, what: str) -> Rejected:
-    if 0 in text:
-        return Rejected(id, location, "nul_byte", nul(text, what))
-    try:
-        text.decode()
-    except UnicodeDecodeError as error:
-        return Rejected(id, location, "not_utf8", not_utf8(error, what))
-    raise AssertionError(location)
 
 
 def _first_pass(folder: Path, sources: Sequence[Source], cutter: Cutter, threads: int, progress: Progress) -> int:
