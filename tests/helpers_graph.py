@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -24,11 +23,11 @@ def random_graph(n: int = 40, edges: int = 90, seed: int = 0, *, weights: bool =
     return replace(graph, features=features(n, width, seed))
 
 
-def cora(folder: Path) -> tuple[Graph, np.ndarray, np.ndarray, np.ndarray]:
+def cora(shared_data) -> tuple[Graph, np.ndarray, np.ndarray, np.ndarray]:
     """The graph with its sparse features; labels; rows to train on and to test on."""
     from scipy.sparse import csr_array
 
-    z = np.load(folder / "graph_cora" / "cora.npz")
+    z = np.load(shared_data("graph_cora") / "cora.npz")
     words = csr_array((z["x_data"].astype(np.float32), z["x_indices"], z["x_indptr"]), shape=tuple(z["x_shape"]))
     ids = [str(i) for i in range(len(z["labels"]))]
     graph = replace(Graph.from_edges(ids, *z["edges"].T), features=words)
