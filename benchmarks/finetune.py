@@ -50,12 +50,16 @@ class Domain:
     glove: WordVectors
 
 
-def domain(chosen: set[str], documents: int, skip: int = 0) -> Domain:
-    """The first documents of these topics behind those skipped, in an order drawn once."""
+def articles(chosen: set[str]) -> list[dict[str, str]]:
+    """All documents of these topics, in an order drawn once."""
     path = common.data("text_vital_articles") / "vital_articles_en.tsv.gz"
     with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if row["topic"] in chosen]
-    rows = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))[skip : skip + documents]]
+    return [rows[i] for i in np.random.default_rng(0).permutation(len(rows))]
+
+
+def domain(rows: Sequence[Mapping[str, str]]) -> Domain:
+    """Documents as a corpus of their own."""
     texts = [cut(row["extract"]) for row in rows]
     counts = Counter(word for text in texts for word in text)
     words = sorted(counts, key=lambda word: (-counts[word], word))
@@ -107,7 +111,9 @@ def trained(where: Domain, contender: str, seed: int, **setting: Any) -> Scores:
 
 def contest(documents: int, seeds: int, grid: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Choose each contender's setting on one domain, and measure it on the other."""
-    other, here, behind = domain(TUNED_ON, documents), domain(DOMAIN, documents), domain(DOMAIN, documents, documents)
+    rows = articles(DOMAIN)
+    other, here = domain(articles(TUNED_ON)[:documents]), domain(rows[:documents])
+    behind = domain(rows[documents : 2 * documents]) if len(rows) >= 2 * documents else None
     common.say(f"{len(here.topics):,} documents, {len(here.data.tokens):,} tokens; {len(here.glove.words):,} of {len(here.data):,} words in GloVe")  # fmt: skip
     found: dict[str, Any] = {"documents": len(here.topics), "tokens": len(here.data.tokens)}
     for contender in CONTENDERS:
@@ -120,7 +126,7 @@ def contest(documents: int, seeds: int, grid: Sequence[Mapping[str, Any]]) -> di
         runs = [trained(here, contender, seed, **setting) for seed in tries]
         found[contender] = {"setting": setting, "chosen on": tried, "runs": runs}
         common.say(f"{contender:<10} {setting} {told(runs)}")
-        if len(behind.topics) == documents:
+        if behind is not None:
             found[contender]["second"] = [trained(behind, contender, seed, **setting) for seed in tries]
             common.say(f"{contender:<10} the next documents: {told(found[contender]['second'])}")
     return found
