@@ -19,6 +19,7 @@ from embedders.base import Matrix, Progress, silent
 from embedders.kernels.block import LANES
 from embedders.kernels.centres import CACHE_LINE, CHUNK, RING, SPARE, aligned
 from embedders.kernels.copies import Copies
+from embedders.kernels.initial import chances_to_stay, put_known
 from embedders.kernels.noise import noise_table
 from embedders.kernels.sampled import train_sampled
 from embedders.kernels.simd import TARGETS, WIDTH
@@ -89,14 +90,9 @@ class SkipGram:
         self._rows = aligned(n + self.threads * SPARE, width)
         self._context = aligned(n + self._copies.spare, width)
         self._rows[:n, : self.dim] = first
-        for matrix, start in ((self._rows, self.start), (self._context, self.start_context)):
-            if start is not None:
-                known = np.flatnonzero(np.isfinite(start).all(axis=1))
-                matrix[known, : self.dim] = start[known]
-        share = self.weights / max(1, self.weights.sum())
-        with np.errstate(divide="ignore"):
-            keep = (np.sqrt(share / self.sample) + 1) * (self.sample / share) if self.sample else np.ones(n)
-        self._keep = (np.minimum(1.0, keep) * (2**32 - 1)).astype(np.uint32)
+        put_known(self._rows, self.start)
+        put_known(self._context, self.start_context)
+        self._keep = (chances_to_stay(self.weights, self.sample) * (2**32 - 1)).astype(np.uint32)
         self._frozen = self.frozen if self.frozen is not None and self.frozen.any() else None
         self._done = np.zeros(self.threads * CACHE_LINE, np.int64)
         self._losses = np.zeros(self.threads * CACHE_LINE, np.float64)

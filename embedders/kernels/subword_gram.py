@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from embedders.base import Matrix, Progress, silent
 from embedders.kernels.alias import alias_table
+from embedders.kernels.initial import chances_to_stay, put_known
 from embedders.kernels.offsets import prefetch
 from embedders.kernels.rows import TARGETS, WIDTH, add_rows, add_to_rows, learn, products
 from embedders.kernels.subwords import Subwords
@@ -291,19 +292,14 @@ class SubwordGram:
         first = (rng.random((n + len(table.buckets), self.dim), np.float32) * 2 - 1) / np.float32(self.dim)
         self._rows, self._context = _aligned(len(first), width), _aligned(n, width)
         self._rows[:, : self.dim] = first
-        for matrix, start in ((self._rows[n:], self.start_ngrams), (self._context, self.start_context)):
-            if start is not None:
-                known = np.flatnonzero(np.isfinite(start).all(axis=1))
-                matrix[known, : self.dim] = start[known]
+        put_known(self._rows[n:], self.start_ngrams)
+        put_known(self._context, self.start_context)
         if self.start is not None:  # a word's own row makes up for what its n-grams say otherwise
             known = np.flatnonzero(np.isfinite(self.start).all(axis=1))
             missing = (self.start[known] - self.matrix[known]) * np.diff(table.indptr)[known, None]
             self._rows[known, : self.dim] += missing
         self._learning = (table.indptr, table.rows) if self.frozen is None else table.without(self.frozen)
-        share = self.weights / max(1, self.weights.sum())
-        with np.errstate(divide="ignore"):
-            keep = (np.sqrt(share / self.sample) + 1) * (self.sample / share) if self.sample else np.ones(n)
-        self._keep = np.minimum(1.0, keep).astype(np.float32)
+        self._keep = chances_to_stay(self.weights, self.sample).astype(np.float32)
         self._noise, self._other = alias_table(np.asarray(self.weights, np.float64) ** 0.75)
         self._done = np.zeros(self.threads * CACHE_LINE, np.int64)
         self._segments = 0

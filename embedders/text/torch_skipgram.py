@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from embedders.base import Matrix, Progress, silent
 from embedders.errors import InputError
 from embedders.kernels.alias import alias_table
+from embedders.kernels.initial import chances_to_stay, put_known
 
 BLOCK = 1 << 18  # tokens brought to the device together; windows end at its ends
 MOST = 16384  # centre words of a step
@@ -64,14 +65,9 @@ class TorchSkipGram:
         rng = np.random.default_rng(self.seed)
         rows = (rng.random((n, self.dim), np.float32) - np.float32(0.5)) / np.float32(self.dim)
         context = np.zeros((n, self.dim), np.float32)
-        for matrix, start in ((rows, self.start), (context, self.start_context)):
-            if start is not None:
-                known = np.isfinite(start).all(axis=1)
-                matrix[known] = start[known]
-        share = self.weights / max(1, self.weights.sum())
-        with np.errstate(divide="ignore"):
-            keep = (np.sqrt(share / self.sample) + 1) * (self.sample / share) if self.sample else np.ones(n)
-        keep = np.minimum(1.0, keep)
+        put_known(rows, self.start)
+        put_known(context, self.start_context)
+        keep = chances_to_stay(self.weights, self.sample)
         noise, other = alias_table(np.asarray(self.weights, np.float64) ** 0.75)
         moves = np.ones(n, bool) if self.frozen is None else ~self.frozen
 
@@ -80,7 +76,7 @@ class TorchSkipGram:
 
         self._rows, self._context, self._moves = sent(rows), sent(context), sent(moves.astype(np.float32))
         self._keep, self._noise, self._other = sent(keep.astype(np.float32)), sent(noise), sent(other.astype(np.int64))
-        kept = share * keep
+        kept = self.weights * keep
         self._size = int(np.clip(TOGETHER * kept.sum() / kept.max(), 1, MOST))
         self._shifts = sent(np.array([*range(-self.window, 0), *range(1, self.window + 1)]))
         self._random = torch.Generator(self.device).manual_seed(self.seed)
