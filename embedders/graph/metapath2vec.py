@@ -16,7 +16,7 @@ from embedders.data import Graph
 from embedders.errors import InputError
 from embedders.graph.node2vec import NodeVectors
 
-OTHER = "type not in the metapath"
+OTHER = "type_not_in_metapath"
 
 
 @dataclass(frozen=True, eq=False)
