@@ -101,25 +101,54 @@ class Rows(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Picture files. ids: unique; files: one path an id; digests: SHA-256 (hex) of each file's bytes."""
+    """Pictures.
+
+    Parameters
+    ----------
+    ids : unique.
+    files : one path an id.
+    digests : SHA-256 (hex) of each picture's bytes.
+    labels : the class of each, None where it has none; None when the dataset names no labels.
+    """
 
     ids: Sequence[str]
     files: Sequence[Path]
     digests: Sequence[str]
+    labels: Sequence[str | None] | None = None
 
     def __post_init__(self) -> None:
         if not len(self.ids) == len(self.files) == len(self.digests):
             raise InputError(
                 f"Got {len(self.ids)} ids, {len(self.files)} files, {len(self.digests)} digests; expected one of each a picture."
             )
+        if self.labels is not None and len(self.labels) != len(self.ids):
+            raise InputError(f"Got {len(self.labels)} labels of {len(self.ids)} pictures; expected one a picture.")
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    def read(self, row: int) -> bytes:
+        """The bytes of a picture, as they are now.
+
+        Raises
+        ------
+        DecodeError : with code "missing_file" or "broken_image".
+        """
+        from embedders.image.decode import read
+
+        return read(self.files[row])
+
+    def location(self, row: int) -> str:
+        """Where a picture is, for messages."""
+        return str(self.files[row])
+
     def select(self, rows: Sequence[int] | NDArray[np.int64]) -> Images:
         """Some of the pictures, in the order of `rows`."""
-        ids, files, digests = self.ids, self.files, self.digests
-        return Images([ids[row] for row in rows], [files[row] for row in rows], [digests[row] for row in rows])
+
+        def of(values: Sequence[Any]) -> list[Any]:
+            return [values[row] for row in rows]
+
+        return Images(of(self.ids), of(self.files), of(self.digests), None if self.labels is None else of(self.labels))
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ from embedders.errors import InputError
 from embedders.image import backbones
 from embedders.image import weights as weight_files
 from embedders.image.backbones import LITE0, Preprocessing
-from embedders.image.decode import PIXEL_LIMIT, DecodeError, decode, read
+from embedders.image.decode import PIXEL_LIMIT, DecodeError, decode
 from embedders.image.precision import Device, Precision, resolve_device, resolve_precision
 from embedders.image.prefetch import ahead, workers
 from embedders.image.torchvision_ops import import_torch
@@ -85,7 +85,7 @@ class CnnEncoder(Encoder[Images]):
         step = STEP if self._device == "cpu" else size
         _ = self._network  # built once, before the threads ask for it
         stream = ahead(
-            partial(self._outcomes, data.files, step),
+            partial(self._outcomes, data, step),
             [range(first, min(first + step, len(data))) for first in range(0, len(data), step)],
             threads=threads,
             window=2 * max(threads, size // step),
@@ -106,13 +106,13 @@ class CnnEncoder(Encoder[Images]):
             Vectors(self.entity, [data.ids[row] for row, _ in good], matrix),
             [digest for _, (_, digest) in good],
             rejected=tuple(
-                Rejected(data.ids[row], str(data.files[row]), error.code, str(error))
+                Rejected(data.ids[row], data.location(row), error.code, str(error))
                 for row, error in outcomes
                 if isinstance(error, DecodeError)
             ),
         )
 
-    def _outcomes(self, files: Sequence[Path], step: int, rows: range) -> list[Outcome]:
+    def _outcomes(self, data: Images, step: int, rows: range) -> list[Outcome]:
         """The vector (dim,) of each row with the digest of the bytes that it is of, or why there is none.
 
         A file may have changed since the dataset was looked at: a vector must not stand under another content's digest.
@@ -124,10 +124,10 @@ class CnnEncoder(Encoder[Images]):
         digests = [""] * len(rows)
         for i, row in enumerate(rows):
             try:
-                content = read(files[row])
+                content = data.read(row)
                 digests[i] = hashlib.sha256(content).hexdigest()
                 pixels[i] = decode(
-                    files[row],
+                    data.location(row),
                     content,
                     short_side=look.short_side,
                     crop=look.crop,

@@ -80,7 +80,7 @@ def read(path: Path) -> bytes:
 
 
 def decode(
-    path: Path,
+    path: Path | str,
     content: bytes | None = None,
     *,
     short_side: int,
@@ -96,7 +96,7 @@ def decode(
 
     Parameters
     ----------
-    path : the file. content : its bytes, if they were read already.
+    path : the file, or what messages call it when its bytes are given. content : its bytes, if they were read already.
     short_side, crop : in pixels, `short_side >= crop >= 1`, so that nothing has to be padded.
     interpolation : the filter that the weights were trained with.
     pixel_limit : most pixels (width x height) of a picture; checked before its pixels are read.
@@ -126,7 +126,7 @@ def decode(
         raise _explained(path, error) from error
 
 
-def _explained(path: Path, error: Exception) -> DecodeError:
+def _explained(path: Path | str, error: Exception) -> DecodeError:
     """The reason code for what went wrong; Pillow raises nearly anything on hostile bytes."""
     if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError | PermissionError):
         return DecodeError(
@@ -140,7 +140,7 @@ def _explained(path: Path, error: Exception) -> DecodeError:
     )
 
 
-def _open(path: Path, file: IO[bytes], openers: dict[str, Any], pixel_limit: int) -> ImageFile.ImageFile:
+def _open(path: Path | str, file: IO[bytes], openers: dict[str, Any], pixel_limit: int) -> ImageFile.ImageFile:
     """Read the header. `Image.open` is not used because it warns by a process-wide limit instead of ours."""
     from PIL import Image
 

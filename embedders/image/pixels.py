@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from embedders.base import Matrix
@@ -19,12 +17,14 @@ def pixels(images: Images, size: int = 16) -> Matrix:
     reject it instead.
     """
 
-    def thumbnail(path: Path) -> Matrix:
+    def thumbnail(row: int) -> Matrix:
         try:
-            return decode(path, short_side=size, crop=size).astype(np.float32).reshape(-1) / np.float32(255)
+            return decode(images.location(row), images.read(row), short_side=size, crop=size).astype(
+                np.float32
+            ).reshape(-1) / np.float32(255)
         except DecodeError:
             return np.zeros(size * size * 3, np.float32)
 
     threads = workers(0)
-    rows = list(ahead(thumbnail, images.files, threads=threads, window=4 * threads))
+    rows = list(ahead(thumbnail, range(len(images)), threads=threads, window=4 * threads))
     return np.stack(rows) if rows else np.zeros((0, size * size * 3), np.float32)
