@@ -10,7 +10,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
 
@@ -173,6 +173,30 @@ class Encoder(ABC, Generic[D_contra]):
         (folder / "encoder.json").write_text(json.dumps(head, indent=1), encoding="utf-8")
 
 
+@dataclass(frozen=True, eq=False)
+class Sides(Encoder[D_contra]):
+    """Encoders of several entities that were learned together, by the name of their side; each has a space of its own."""
+
+    sides: Mapping[str, Encoder[D_contra]]
+
+    @property
+    def dim(self) -> int:
+        raise NotImplementedError("each side has its own")
+
+    def encode(self, data: D_contra, *, progress: Progress = silent) -> Iterator[Batch]:
+        raise NotImplementedError("each side encodes its own rows")
+
+    def rows(self, data: D_contra) -> int:
+        return sum(side.rows(data) for side in self.sides.values())
+
+    @property
+    def untrained(self) -> int:
+        return sum(side.untrained for side in self.sides.values())
+
+    def fold_in(self, data: D_contra) -> Self:
+        return replace(self, sides={name: side.fold_in(data) for name, side in self.sides.items()})
+
+
 @dataclass(frozen=True)
 class Estimate:
     """What `fit` will about take. bytes: of memory at once, beside the dataset; seconds: on `threads` cores, if known."""
@@ -261,6 +285,13 @@ class Embedder(BaseModel, ABC, Generic[D]):
                 f"{cls.__name__} reads {cls.kind!r} version {cls.version}."
             )
         return cls.restore(recipe or cls.model_validate(head["recipe"]), arrays, texts, head["mode"])
+
+    def sides(self, columns: Sequence[str]) -> tuple[str, ...]:
+        """What its entities are called, each of which gets a space `NAME.SIDE`; none where it makes the space NAME alone.
+
+        columns : the categories of the dataset, where it is a table. `fit` of one with sides returns `Sides`.
+        """
+        return ()
 
     def estimate(self, rows: int, edges: int) -> Estimate | None:
         """What `fit` will take for a graph of so many nodes and edges; None where nobody has measured it."""

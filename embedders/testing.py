@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from embedders.base import Embedder, Encoder, Matrix
+from embedders.base import Embedder, Encoder, Matrix, Sides
 from embedders.registry import embedder_class, known
 from embedders.testing_data import EXAMPLES, Example
 
@@ -83,11 +83,15 @@ def answer(encoder: Encoder[Any], data: Any) -> Answer:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A recipe and its data. Every check takes one; what was fitted is kept for the next check."""
+    """A recipe and its data. Every check takes one; what was fitted is kept for the next check.
+
+    side : of a recipe that learns several entities together, the one that is looked at.
+    """
 
     recipe: Embedder[Any]
     example: Example
     folder: Path
+    side: str = ""
 
     @cached_property
     def repeatable(self) -> Embedder[Any]:
@@ -96,7 +100,17 @@ class Case:
 
     @cached_property
     def encoder(self) -> Encoder[Any]:
-        return self.repeatable.fit(self.example.data, start=self.example.start)
+        return self.fit()
+
+    def fit(self) -> Encoder[Any]:
+        """What the recipe learns."""
+        found = self.repeatable.fit(self.example.data, start=self.example.start)
+        return found.sides[self.side] if isinstance(found, Sides) else found
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """All that is asked for."""
+        return self.example.ids[self.side] if self.side else self.example.data.ids
 
     @cached_property
     def answer(self) -> Answer:
@@ -147,15 +161,15 @@ def check_fingerprint(case: Case) -> None:
 
 def check_every_id(case: Case) -> None:
     """Vectors, rejected rows and rows excluded by rule are the ids of the data; no id stands twice."""
-    got, data = [*case.answer.ids, *case.answer.rejected], case.example.data
+    got, ids = [*case.answer.ids, *case.answer.rejected], case.ids
     twice = {name for name in got if got.count(name) > 1}
     assert not twice, f"Got {sorted(twice)} more than once."
-    strange = set(got) - set(data.ids)
+    strange = set(got) - set(ids)
     assert not strange, f"Got ids that were not asked for: {sorted(strange)}."
-    excluded = sum(case.encoder.excluded(data).values())
-    assert len(got) + excluded == len(data), (
+    excluded = sum(case.encoder.excluded(case.example.data).values())
+    assert len(got) + excluded == len(ids), (
         f"Got {len(case.answer.ids)} vectors, {len(case.answer.rejected)} rejected and {excluded} excluded rows; "
-        f"expected {len(data)} in all. Missing: {sorted(set(data.ids) - set(got))}."
+        f"expected {len(ids)} in all. Missing: {sorted(set(ids) - set(got))}."
     )
 
 
@@ -175,8 +189,7 @@ def check_repeatable(case: Case) -> None:
     kept = [(batch.vectors.matrix, batch.vectors.matrix.copy()) for batch in case.encoder.encode(data)]
     assert all(np.array_equal(now, then) for now, then in kept), "Got an array that a later batch wrote into."
     _same(answer(case.encoder, data), case.answer, "encoding again")
-    again = case.repeatable.fit(data, start=case.example.start)
-    _same(answer(again, data), case.answer, "fitting again with the same seed")
+    _same(answer(case.fit(), data), case.answer, "fitting again with the same seed")
     if not case.recipe.inductive and not case.recipe.deterministic:
         other = replace(case, recipe=case.changed(seed=case.recipe.seed + 1)).answer
         assert not np.array_equal(other.matrix, case.answer.matrix), "Got the same numbers with another seed."
@@ -217,7 +230,7 @@ def check_neighbours(case: Case) -> None:
     ids = [name for name in case.answer.ids if name in case.example.groups]
     if not case.example.groups:
         return  # of a baseline that tells nothing
-    assert len(ids) == len(case.example.groups), "Got no vector for some rows of known answer."
+    assert len(ids) == len(set(case.example.groups) & set(case.ids)), "Got no vector for some rows of known answer."
     rows = case.answer.rows(ids).astype(np.float64)
     if case.encoder.similarity == "cosine":
         rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)
@@ -252,11 +265,16 @@ CHECKS: Sequence[Callable[[Case], None]] = (
 )  # fmt: skip
 
 
+def cases(recipe: Embedder[Any], example: Example, folder: Path) -> Sequence[Case]:
+    """A case for each side of a recipe, or the one of a recipe without."""
+    return [Case(recipe, example, folder / (side or "one"), side) for side in recipe.sides(list(example.ids)) or ("",)]
+
+
 class EmbedderConformance:
     """Base of a plug-in's test class: set `recipe`, and `example` where the data above does not fit."""
 
     recipe: Embedder[Any]
-    _case: Case | None = None
+    _cases: Sequence[Case] | None = None
 
     def example(self, folder: Path) -> Example:
         """Data with a known answer; `folder` is empty and may hold files of it."""
@@ -268,7 +286,8 @@ class EmbedderConformance:
 
     def test_conforms(self, check: Callable[[Case], None], tmp_path_factory: Any) -> None:
         cls = type(self)
-        if cls._case is None:
+        if cls._cases is None:
             folder = tmp_path_factory.mktemp("conformance")
-            cls._case = Case(self.recipe, self.example(folder), folder)
-        check(cls._case)
+            cls._cases = cases(self.recipe, self.example(folder), folder)
+        for case in cls._cases:
+            check(case)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from embedders.base import Encoder
 from embedders.data import Corpus, Documents, Graph, Images
 from embedders.graph.node2vec import Node2Vec, NodeVectors
 from embedders.graph.nodes import Nodes
+from embedders.interactions import Interactions
 from embedders.text.vectors import WordVectors
 from embedders.text.word2vec import Word2Vec
 
@@ -30,12 +31,14 @@ class Example:
     groups : some of the ids, to the group that each belongs to; the nearest neighbour is of the same group.
     part : the same data with only some of its ids, for embedders that encode rows one by one.
     start : an encoder to begin with, for embedders that need one.
+    ids : by side, where entities of several kinds are learned together.
     """
 
     data: Any
     groups: Mapping[str, str]
     part: Any = None
     start: Encoder[Any] | None = None
+    ids: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def corpus_example(folder: Path) -> Example:
@@ -150,10 +153,27 @@ def _png(pixels: NDArray[np.uint8]) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
+def interactions_example(folder: Path) -> Example:
+    """Two clubs of 12 users and 10 items that meet only their own, each user most items of the club; one item is everybody's."""
+    rng = np.random.default_rng(7)
+    clubs = {"tea": range(12), "ale": range(12, 24)}
+    users = [f"{club} user {i}" for club, members in clubs.items() for i in members]
+    items = [f"{club} item {i}" for club in clubs for i in range(10)] + ["water"]
+    pairs = [(user, 10 * (user // 12) + i) for user in range(24) for i in range(10) if rng.random() < 0.7]
+    pairs += [(user, 20) for user in range(24)]
+    user, item = np.array(pairs, np.int32)[rng.permutation(len(pairs))].T
+    data = Interactions.of(
+        users, items, user, item, rng.integers(1, 6, len(pairs)).astype(np.float32), np.arange(len(pairs), dtype=float)
+    )
+    groups = {name: name.split()[0] for name in [*users, *items[:-1]]}
+    return Example(data, groups, ids={"users": users, "items": items})
+
+
 EXAMPLES: Mapping[type, Callable[[Path], Example]] = {
     Corpus: corpus_example,
     Documents: documents_example,
     Graph: graph_example,
+    Interactions: interactions_example,
     Images: images_example,
     Nodes: nodes_example,
 }

@@ -63,7 +63,8 @@ def costs(pipeline: Pipeline, plan: Plan) -> list[Cost]:
 def _cost(pipeline: Pipeline, space: SpacePlan, sizes: dict[str, GraphSize | None]) -> Cost | None:
     import psutil
 
-    name, spec = pipeline.spaces[space.name].dataset, pipeline.dataset(space.name)
+    name = pipeline.spec(space.name).dataset
+    spec = pipeline.datasets.get(name)
     if not isinstance(spec, GraphSpec):
         return None
     if name not in sizes:

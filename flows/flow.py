@@ -72,21 +72,28 @@ def run_pipeline(
 
 def _wire(pipeline: Pipeline, plan: Plan, run: str, *, promote: bool, replace: bool) -> Results:
     """Submit the tasks in the plan's order, wait for all, and put their answers together."""
-    needed = dict.fromkeys(pipeline.spaces[s.name].dataset for s in plan.spaces if s.action == "embed")
-    datasets = {name: tasks.read.submit(pipeline, name, run) for name in needed}
-    versions: dict[str, Any] = {}
-    scores: dict[str, list[Any]] = {}
-    for space in plan.spaces:
-        spec = pipeline.spaces[space.name]
-        if space.action == "embed":
-            before = [datasets[spec.dataset]] + (
-                [versions[spec.start.space]] if spec.start and spec.start.space in versions else []
-            )
-            versions[space.name] = tasks.embed.submit(
-                pipeline, space.name, run, force=space.forced, replace=replace, wait_for=before
-            )
-        ref = versions.get(space.name) or _current(space)
-        scores[space.name] = [tasks.evaluate.submit(pipeline, ref, name) for name in space.evaluations]
+    embedded = [space for space in plan.spaces if space.action == "embed"]
+    needed = dict.fromkeys(pipeline.spec(space.name).dataset for space in embedded)
+    datasets = {name: tasks.read.submit(pipeline, name, run) for name in needed if name}
+    entries: dict[str, Any] = {}
+    for space in embedded:
+        if space.entry in entries:
+            continue
+        name = pipeline.spec(space.name).dataset
+        before = [datasets[name]] if name else []
+        above = (pipeline.entries[upstream] for upstream in pipeline.upstreams(space.entry))
+        before += [entries[entry] for entry in above if entry in entries]
+        entries[space.entry] = tasks.embed.submit(
+            pipeline, space.entry, run, force=space.forced, replace=replace, wait_for=before
+        )
+    versions = {space.name: entries[space.entry] for space in embedded}
+    scores = {
+        space.name: [
+            tasks.evaluate.submit(pipeline, versions.get(space.name) or {space.name: _current(space)}, space.name, name)
+            for name in space.evaluations
+        ]
+        for space in plan.spaces
+    }
     return _gather(pipeline, plan, run, datasets, versions, scores, promote=promote)
 
 
@@ -105,10 +112,13 @@ def _gather(
     unread = {name: answer for name, future in datasets.items() if isinstance(answer := _answer(future), BaseException)}
     for space in plan.spaces:
         ref = _answer(versions[space.name]) if space.name in versions else _current(space)
-        if space.action == "embed" and (error := unread.get(pipeline.spaces[space.name].dataset)):
-            failures.append((space.name, "", error))
-        elif isinstance(ref, BaseException):
-            failures.append((space.name, "", ref))
+        if isinstance(ref, dict):
+            ref = ref[space.name]
+        if space.name == pipeline.outputs(space.entry)[0]:  # what goes wrong with several sides is said once
+            if space.action == "embed" and (error := unread.get(pipeline.spec(space.name).dataset)):
+                failures.append((space.entry, "", error))
+            elif isinstance(ref, BaseException):
+                failures.append((space.entry, "", ref))
         found = {name: _answer(future) for name, future in zip(space.evaluations, scores[space.name], strict=True)}
         wrong = {name: answer for name, answer in found.items() if isinstance(answer, BaseException)}
         failures += [(space.name, f"evaluation {name!r}: ", error) for name, error in wrong.items()]
@@ -145,7 +155,7 @@ def _scores(pipeline: Pipeline, space: SpacePlan, ref: VersionRef, found: dict[s
         {score.evaluation: score for score in recorded_scores(pipeline, space.latest)} if old and space.latest else {}
     )
     held |= {name: answer for name, answer in found.items() if isinstance(answer, ScoreRef)}
-    return [held[e.name] for e in pipeline.evaluate.get(space.name, []) if e.name in held]
+    return [held[e.name] for e in pipeline.evaluations(space.name) if e.name in held]
 
 
 def _current(space: SpacePlan) -> VersionRef:

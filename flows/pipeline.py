@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,10 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from embedders.base import Embedder
 from embedders.errors import InputError
 from embedders.registry import embedder_class
-from flows.evaluations import Evaluation, LinkPrediction
-from flows.yaml_file import explain, fields_of, line_of, messages, read_yaml, unknown_name
+from flows.evaluations import Evaluation
+from flows.yaml_file import fields_of, line_of, messages, read_yaml
 from storage.inputs.specs import AnyDataset, DatasetSpec
-from storage.paths import check_name
 from storage.retention import Keep
 from storage.store import VectorStore
 
@@ -26,7 +26,7 @@ LATER = {
     "outputs": "Read the vectors with `polyvec files`.",
     "schedule": "Put the schedule into deployments/prefect.yaml.",
 }
-LATER_KINDS = {"interactions": "edges of a graph can stand for them", "table": "only corpus, images and graph are read"}
+LATER_KINDS = {"table": "only corpus, images, graph and interactions are read"}
 
 
 class Frozen(BaseModel):
@@ -76,9 +76,10 @@ class KeepSpec(Frozen):
 
 
 class SpaceSpec(Frozen):
-    """One space: a dataset, an embedder, its parameters."""
+    """One space: a dataset or other spaces, an embedder, its parameters."""
 
-    dataset: str
+    dataset: str = Field("", description="what it is learned from; none where it fuses spaces")
+    fuse: tuple[str, ...] = Field((), description="spaces that it is made of, by equal ids, instead of a dataset")
     embedder: str
     params: dict[str, Any] = Field(default_factory=dict)
     start: Start | None = None
@@ -94,6 +95,19 @@ class SpaceSpec(Frozen):
         strict=True,
         description="when only the dataset's contents changed and at most this share of the rows is new since the last training, they are folded in instead of training; 0: never",
     )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if bool(self.dataset) == bool(self.fuse):
+            raise ValueError("a dataset, or fuse with the names of spaces")
+        if self.fuse and (self.start or self.fold_in):
+            raise ValueError("neither start nor fold_in beside fuse")
+        return self
+
+    @property
+    def source(self) -> str:
+        """What it is made of, for people."""
+        return self.dataset or " + ".join(self.fuse)
 
 
 class Pipeline(Frozen):
@@ -128,105 +142,44 @@ class Pipeline(Frozen):
             pipeline = cls.model_validate(content | {"base": path.absolute().parent})
         except ValidationError as error:
             raise InputError("\n".join(messages(path, lines, cls, error))) from None
+        from flows.checks import problems as problems_of
+
         problems = [
             f"{path}:{line_of(lines, place)}: {'.'.join(map(str, place))}: {message}"
-            for place, message in pipeline.problems()
+            for place, message in problems_of(pipeline)
         ]
         if problems:
             raise InputError("\n".join(problems))
         return pipeline
 
-    def problems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        """What is wrong with names and parameters, each with its place in the file."""
-        for what, names in (("dataset", self.datasets), ("space", self.spaces)):
-            for name in names:
-                try:
-                    check_name(name, what)
-                except InputError as error:
-                    yield (f"{what}s", name), str(error)
-        for name, spec in self.spaces.items():
-            yield from self._space_problems(name, spec)
-        for name, evaluations in self.evaluate.items():
-            if name not in self.spaces:
-                yield ("evaluate", name), unknown_name("space", name, self.spaces)
-            seen: set[str] = set()
-            for place, evaluation in enumerate(evaluations):
-                if isinstance(evaluation, LinkPrediction) and name in self.spaces:
-                    yield from self._links_problems(name, place)
-                if evaluation.name in seen:
-                    yield (
-                        ("evaluate", name),
-                        f"got the evaluation name {evaluation.name!r} twice; expected unique names. Rename one.",
-                    )
-                seen.add(evaluation.name)
+    @cached_property
+    def entries(self) -> dict[str, str]:
+        """Each space that is written, with the entry of `spaces:` that it is of: its own, or one that has sides."""
+        return {space: name for name in self.spaces for space in self.outputs(name)}
 
-    def _links_problems(self, name: str, place: int) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        """Links are predicted of a graph, and of edges that it held out."""
-        dataset = self.spaces[name].dataset
-        spec = self.datasets.get(dataset)
-        if spec is None or getattr(spec, "hold_out", None) is not None:
-            return
-        remedy = "Take it out" if spec.kind != "graph" else f"Add hold_out: {{share: 0.1, seed: 0}} to {dataset}"
-        yield (
-            ("evaluate", name, place, "metric"),
-            f"got link_prediction, and {name} is of {dataset!r}, a dataset of kind {spec.kind} that holds no edges out. {remedy}.",
-        )
+    def upstreams(self, space: str) -> tuple[str, ...]:
+        """The spaces that a space is made from: those it fuses, or the one it starts at."""
+        spec = self.spec(space)
+        return spec.fuse or ((spec.start.space,) if spec.start and spec.start.space else ())
 
-    def _space_problems(self, name: str, spec: SpaceSpec) -> Iterator[tuple[tuple[str, ...], str]]:
-        if spec.dataset not in self.datasets:
-            yield ("spaces", name, "dataset"), unknown_name("dataset", spec.dataset, self.datasets)
-        if spec.start is not None and spec.start.space not in (None, *self.spaces):
-            yield ("spaces", name, "start", "space"), unknown_name("space", spec.start.name, self.spaces)
-        try:
-            kind = embedder_class(spec.embedder)
-        except InputError as error:
-            yield ("spaces", name, "embedder"), str(error)
-            return
-        if kind.needs_start and spec.start is None:
-            yield (
-                ("spaces", name, "embedder"),
-                f"got {spec.embedder!r} without a start, which it learns nothing without. Add start: {{space: NAME}}.",
-            )
-        if spec.fold_in and not kind.folds_in:
-            yield (
-                ("spaces", name, "fold_in"),
-                f"got {spec.fold_in:g} with {spec.embedder!r}, which folds no rows in. Leave fold_in out.",
-            )
-        if spec.dataset in self.datasets and kind.data not in self.datasets[spec.dataset].gives:
-            got = self.datasets[spec.dataset].kind
-            yield (
-                ("spaces", name, "dataset"),
-                f"got {spec.dataset!r}, a dataset of kind {got}; {spec.embedder} reads {kind.data.__name__}.",
-            )
-        try:
-            recipe = kind.model_validate(spec.params)
-            yield from self._start_problems(name, spec, recipe)
-        except ValidationError as error:
-            for found in error.errors():
-                place = ("spaces", name, "params", *map(str, found["loc"]))
-                yield place, explain(found, kind, found["loc"])
+    def outputs(self, name: str) -> tuple[str, ...]:
+        """The spaces that an entry of `spaces:` writes: `NAME.SIDE` for each of its sides, or NAME alone."""
+        return tuple(f"{name}.{side}" for side in self._sides(name)) or (name,)
 
-    def _start_problems(
-        self, name: str, spec: SpaceSpec, recipe: Embedder[Any]
-    ) -> Iterator[tuple[tuple[str, ...], str]]:
-        """A start must be as wide as the space; where one of both is not known here, fitting says so."""
-        if spec.start is None or spec.start.space not in (None, *self.spaces):
-            return
+    def _sides(self, name: str) -> tuple[str, ...]:
+        spec = self.spaces[name]
         try:
-            if spec.start.space is not None:
-                theirs = getattr(self.recipe(spec.start.space), "dim", None)
-            else:
-                theirs = spec.start.source(self.base).dim
-        except (InputError, ValidationError) as error:
-            if spec.start.space is None:  # else it is said at that space
-                yield ("spaces", name, "start", "file" if spec.start.file else "package"), str(error)
-            return
-        ours = getattr(recipe, "dim", None)
-        if None not in (ours, theirs) and ours != theirs:
-            yield (
-                ("spaces", name, "start"),
-                f"got {spec.start.name!r} of dim {theirs}; expected dim {ours}. Make both alike.",
-            )
+            recipe = embedder_class(spec.embedder).model_validate(spec.params)
+        except (InputError, ValidationError):  # said elsewhere
+            return ()
+        dataset = self.datasets.get(spec.dataset)
+        return recipe.sides(getattr(dataset, "categories", ()))
+
+    def evaluations(self, space: str) -> list[Evaluation]:
+        """What a space is judged by; what is said of an entry with sides is of its first."""
+        name = self.entries[space]
+        both = [space, name] if space != name and space == self.outputs(name)[0] else [space]
+        return [evaluation for key in both for evaluation in self.evaluate.get(key, [])]
 
     @property
     def vectors(self) -> VectorStore:
@@ -238,14 +191,18 @@ class Pipeline(Frozen):
         """Which versions stay."""
         return None if self.keep is None else Keep(self.keep.versions, self.keep.days)
 
+    def spec(self, space: str) -> SpaceSpec:
+        """What the file says of a space, or of one with sides."""
+        return self.spaces[self.entries.get(space, space)]
+
     def recipe(self, space: str) -> Embedder[Any]:
         """The embedder of a space."""
-        spec = self.spaces[space]
+        spec = self.spec(space)
         return embedder_class(spec.embedder).model_validate(spec.params).located(self.base)
 
     def dataset(self, space: str) -> DatasetSpec:
         """The dataset of a space."""
-        return self.datasets[self.spaces[space].dataset]
+        return self.datasets[self.spec(space).dataset]
 
 
 def store_of(store: str, base: Path) -> VectorStore:
@@ -279,11 +236,6 @@ def _refuse_later(path: Path, content: Mapping[str, Any], lines: Any) -> None:
     for key, instead in LATER.items():
         if key in content:
             raise InputError(f"{path}:{line_of(lines, (key,))}: {key}: not available yet. {instead} Remove the key.")
-    for name, spec in _entries(content, "spaces"):
-        if "fuse" in spec:
-            raise InputError(
-                f"{path}:{line_of(lines, ('spaces', name, 'fuse'))}: spaces.{name}.fuse: not available yet. Join the spaces by id where you read them."
-            )
     for name, spec in _entries(content, "datasets"):
         if (kind := spec.get("kind")) in LATER_KINDS:
             raise InputError(

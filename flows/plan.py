@@ -12,6 +12,8 @@ import networkx as nx
 
 from embedders.base import Embedder
 from embedders.errors import InputError
+from flows.checks import problems
+from flows.made import Made, made
 from flows.pipeline import Pipeline
 from flows.starts import folds_into, given, goes_on_from
 from storage.changes import recipe_changes, start_change
@@ -19,20 +21,23 @@ from storage.digests import DigestCache
 from storage.errors import NotFoundError
 from storage.incremental import to_embed
 from storage.inputs.specs import Scan
-from storage.manifest import Recipe, Start
+from storage.manifest import Manifest, Recipe, Start
 from storage.space import Version
 from storage.store import VectorStore
 from storage.writer import check_replaced
 
 Node = tuple[str, str]
 CHANGED = "the dataset changed"
+NO_FILES = Scan((), (), (), "", 0)
+"""What a space is learned from that is made of other spaces."""
 
 
 @dataclass(frozen=True)
 class SpacePlan:
-    """What happens to one space. latest: the version it has now."""
+    """What happens to one space. entry: of the pipeline file, which may write several; latest: the version it has now."""
 
     name: str
+    entry: str
     action: Literal["embed", "up to date"]
     reason: str
     fingerprint: str
@@ -76,32 +81,35 @@ def build_graph(pipeline: Pipeline) -> nx.DiGraph[Node]:
     for name in pipeline.datasets:
         graph.add_node(("dataset", name))
     for name, spec in pipeline.spaces.items():
-        graph.add_edge(("dataset", spec.dataset), ("space", name))
-        if spec.start is not None and spec.start.space is not None:
-            graph.add_edge(("space", spec.start.space), ("space", name))
-        for evaluation in pipeline.evaluate.get(name, []):
-            graph.add_edge(("space", name), ("evaluation", f"{name}/{evaluation.name}"))
+        graph.add_node(("space", name))
+        if spec.dataset:
+            graph.add_edge(("dataset", spec.dataset), ("space", name))
+        for upstream in pipeline.upstreams(name):
+            graph.add_edge(("space", pipeline.entries[upstream]), ("space", name))
+        for space in pipeline.outputs(name):
+            for evaluation in pipeline.evaluations(space):
+                graph.add_edge(("space", name), ("evaluation", f"{space}/{evaluation.name}"))
     try:
         circle = nx.find_cycle(graph)
     except nx.NetworkXNoCycle:
         return graph
     names = [edge[0][1] for edge in circle]
     raise InputError(
-        f"Got a cycle among the spaces: {' -> '.join([*names, names[0]])}; expected an order in which each can be made. Remove one `start`."
+        f"Got a cycle among the spaces: {' -> '.join([*names, names[0]])}; expected an order in which each can be made. Remove one `start`, or one of `fuse`."
     )
 
 
 def selected(graph: nx.DiGraph[Node], pipeline: Pipeline, only: Sequence[str]) -> list[str]:
-    """Names of spaces in running order: all, or those of `only` with the spaces they start from.
+    """Entries of `spaces:` in running order: all, or those of `only` with the spaces they are made from.
 
     Raises
     ------
     InputError : `only` names a space that is not in the file.
     """
     for name in only:
-        if name not in pipeline.spaces:
-            raise InputError(f"Got --only {name}; the pipeline has the spaces {', '.join(pipeline.spaces)}.")
-    wanted = {("space", name) for name in only or pipeline.spaces}
+        if name not in {*pipeline.spaces, *pipeline.entries}:
+            raise InputError(f"Got --only {name}; the pipeline has the spaces {', '.join(pipeline.entries)}.")
+    wanted = {("space", pipeline.entries.get(name, name)) for name in only or pipeline.spaces}
     wanted |= {ancestor for node in set(wanted) for ancestor in nx.ancestors(graph, node)}
     place = {name: i for i, name in enumerate(pipeline.spaces)}
     order = nx.lexicographical_topological_sort(graph, key=lambda node: (node[0], place.get(node[1], 0)))
@@ -120,47 +128,47 @@ def make_plan(
     ReplacedError : a space would get another dimension or similarity, and `replace` is not set.
     InputError : a name or parameter is wrong, a file is missing, ids are double, or the pipeline has a cycle.
     """
-    if problems := [f"{'.'.join(map(str, place))}: {message}" for place, message in pipeline.problems()]:
-        raise InputError("\n".join(problems))  # Pipeline.load has said so with line numbers
+    if wrong := [f"{'.'.join(map(str, place))}: {message}" for place, message in problems(pipeline)]:
+        raise InputError("\n".join(wrong))  # Pipeline.load has said so with line numbers
     graph = build_graph(pipeline)
     names = selected(graph, pipeline, only)
+    chosen = {pipeline.entries.get(name, name) for name in only}
     store = pipeline.vectors
     cache = DigestCache(store.paths.cache)
-    scans = {
-        spec: _scan(pipeline, spec, cache) for spec in dict.fromkeys(pipeline.spaces[name].dataset for name in names)
-    }
+    used = dict.fromkeys(pipeline.spaces[name].dataset for name in names if pipeline.spaces[name].dataset)
+    scans = {name: _scan(pipeline, name, cache) for name in used}
     decided: dict[str, SpacePlan] = {}
     for name in names:
-        spec = pipeline.spaces[name]
-        recipe, scan = pipeline.recipe(name), scans[spec.dataset]
-        latest = store.space(name).latest()
-        upstream = decided[spec.start.space] if spec.start and spec.start.space else None
+        recipe, scan = pipeline.recipe(name), scan_of(pipeline, name, scans)
+        newest = {space: store.space(space).latest() for space in pipeline.outputs(name)}
+        upstream = [decided[space] for space in pipeline.upstreams(name)]
+        upstream_only = bool(pipeline.spaces[name].fuse)
         start = given(pipeline, name, cache)
-        forced = force and (not only or name in only)
-        reason = _reason(recipe, scan, latest, upstream, start, force=forced)
-        if reason and latest is not None:  # where the width is known only after fitting, the step says so
-            for version in _read_from(store, name, latest):
-                width = getattr(recipe, "dim", version.dim)
-                check_replaced(version, recipe.entity, width, recipe.similarity, replace=replace)
-        scored = set() if latest is None or reason else {row["fingerprint"] for row in store.metrics(latest)}
-        due = tuple(
-            e.name for e in pipeline.evaluate.get(name, []) if evaluation_fingerprint(pipeline, e, cache) not in scored
-        )
-        decided[name] = SpacePlan(
-            name,
-            "embed" if reason else "up to date",
-            reason + (_extent(pipeline, name, scan, latest, upstream, start, reason) if extent else "")
-            if reason
-            else _idle_reason(due),
-            recipe.fingerprint,
-            scan,
-            latest,
-            due,
-            forced,
-        )
-    newest = {s.name: s.latest.number for s in decided.values() if s.latest is not None}
-    released = len(newest) == len(decided) and holds(store, newest)
+        forced = force and (not chosen or name in chosen)
+        reason = _reason(recipe, scan, newest, upstream, start, forced=forced)
+        if reason and extent:
+            extended = reason + _extent(pipeline, name, scan, made(newest), upstream, start, reason)
+        for space, latest in newest.items():
+            if reason and latest is not None:  # where the width is known only after fitting, the step says so
+                for version in _read_from(store, space, latest):
+                    width = getattr(recipe, "dim", None) or version.dim
+                    entity = recipe.entity if space == name and not upstream_only else version.manifest.entity
+                    check_replaced(version, entity, width, recipe.similarity, replace=replace)
+            scored = set() if latest is None or reason else {row["fingerprint"] for row in store.metrics(latest)}
+            asked = pipeline.evaluations(space)
+            due = tuple(e.name for e in asked if evaluation_fingerprint(pipeline, e, cache) not in scored)
+            action: Literal["embed", "up to date"] = "embed" if reason else "up to date"
+            said = (extended if extent else reason) if reason else _idle_reason(due)
+            decided[space] = SpacePlan(space, name, action, said, recipe.fingerprint, scan, latest, due, forced)
+    versions = {s.name: s.latest.number for s in decided.values() if s.latest is not None}
+    released = len(versions) == len(decided) and holds(store, versions)
     return Plan(graph, tuple(decided.values()), scans, released)
+
+
+def scan_of(pipeline: Pipeline, name: str, scans: Mapping[str, Scan]) -> Scan:
+    """The files that an entry is learned from; of one that fuses spaces, none."""
+    spec = pipeline.spec(name)
+    return scans[spec.dataset] if spec.dataset else NO_FILES
 
 
 def holds(store: VectorStore, versions: Mapping[str, int]) -> bool:
@@ -205,10 +213,10 @@ def evaluation_fingerprint(pipeline: Pipeline, evaluation: Any, cache: DigestCac
 
 
 def _extent(
-    pipeline: Pipeline, name: str, scan: Scan, latest: Version | None, upstream: SpacePlan | None, start: Start | None, reason: str
+    pipeline: Pipeline, name: str, scan: Scan, latest: Made | None, upstream: Sequence[SpacePlan], start: Start | None, reason: str
 ) -> str:  # fmt: skip
     """How much of a changed dataset is to be embedded, where rows are embedded one by one; else where training begins."""
-    if reason != CHANGED or latest is None or _start_change(latest, upstream, start):
+    if reason != CHANGED or latest is None or _start_change(latest.manifest, upstream, start):
         return ""
     recipe = pipeline.recipe(name)
     if not recipe.inductive:
@@ -219,7 +227,7 @@ def _extent(
             return on
         return f": at most {spec.fold_in:g} of the rows new: folded in; else trained{on.replace(': ', ', ')}"
     rows = pipeline.dataset(name).rows(scan)
-    return "" if rows is None else f": {to_embed(latest, rows):,} of {len(rows.ids):,} rows to embed"
+    return "" if rows is None else f": {to_embed(latest.first, rows):,} of {len(rows.ids):,} rows to embed"
 
 
 def _idle_reason(due: Sequence[str]) -> str:
@@ -227,13 +235,17 @@ def _idle_reason(due: Sequence[str]) -> str:
 
 
 def _reason(
-    recipe: Embedder[Any], scan: Scan, latest: Version | None, upstream: SpacePlan | None, start: Start | None, *, force: bool
+    recipe: Embedder[Any], scan: Scan, newest: Mapping[str, Version | None], upstream: Sequence[SpacePlan], start: Start | None, *, forced: bool
 ) -> str:  # fmt: skip
-    """Why a space has to be embedded; empty when it need not."""
-    if latest is None:
-        return "no version yet"
-    if force:
+    """Why an entry has to be embedded; empty when it need not."""
+    lack = [space for space, version in newest.items() if version is None]
+    if lack:
+        return "no version yet" if len(lack) == len(newest) else f"no version of {', '.join(lack)} yet"
+    if forced:
         return "forced"
+    latest = made(newest)
+    if latest is None:
+        return "its spaces are not of one training"
     manifest = latest.manifest
     if manifest.fingerprint != recipe.fingerprint:
         return _recipe_change(recipe, manifest.recipe)
@@ -241,20 +253,20 @@ def _reason(
         return CHANGED
     if lost := latest.missing():
         return f"{len(lost)} of its Parquet files are missing or cut short"
-    return _start_change(latest, upstream, start)
+    return _start_change(manifest, upstream, start)
 
 
-def _start_change(latest: Version, upstream: SpacePlan | None, start: Start | None) -> str:
-    """What is another with what a version starts from; empty when nothing is."""
-    manifest = latest.manifest
+def _start_change(manifest: Manifest, upstream: Sequence[SpacePlan], start: Start | None) -> str:
+    """What is another with what a version is made from; empty when nothing is."""
     if change := start_change(manifest.start, start):
         return change
-    if upstream is None:
-        return "starts from no space any more" if manifest.upstream else ""
-    if upstream.action == "embed" or upstream.latest is None:
-        return f"{upstream.name} will change"
-    if manifest.upstream != {upstream.name: upstream.latest.number}:
-        return f"{upstream.name} changed"
+    for space in upstream:
+        if space.action == "embed" or space.latest is None:
+            return f"{space.name} will change"
+        if manifest.upstream.get(space.name) != space.latest.number:
+            return f"{space.name} changed"
+    if gone := sorted(set(manifest.upstream) - {space.name for space in upstream}):
+        return "starts from no space any more" if not upstream else f"{', '.join(gone)} left out"
     return ""
 
 

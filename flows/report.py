@@ -212,7 +212,7 @@ def labels_of(pipeline: Pipeline, space: str) -> Mapping[str, str]:
     """Labels that an evaluation of the space knows, for colours; empty when there is none."""
     from evaluation.labels import read_labels
 
-    for evaluation in pipeline.evaluate.get(space, []):
+    for evaluation in pipeline.evaluations(space):
         if isinstance(evaluation, Labelled):
             try:
                 return read_labels(pipeline.base / evaluation.path, evaluation.id, evaluation.label)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from embedders.base import Embedder, Encoder
 from embedders.errors import InputError, PolyvecError
+from flows.made import Made
 from storage.digests import DigestCache
 from storage.errors import UnreachableError
 from storage.manifest import Manifest, Start
@@ -35,8 +36,8 @@ def given(pipeline: Pipeline, name: str, cache: DigestCache) -> Start | None:
 
 
 def goes_on_from(
-    spec: SpaceSpec, recipe: Embedder[Any], parent: Version | None, digest: str, *, force: bool
-) -> Version | None:
+    spec: SpaceSpec, recipe: Embedder[Any], parent: Made | None, digest: str, *, force: bool
+) -> Made | None:
     """The version that training goes on from: the one before, when nothing but the contents of its dataset changed.
 
     A space with a `start` of its own begins there each time: that keeps its versions alike as well, and a word that is
@@ -46,16 +47,14 @@ def goes_on_from(
     return _contents_changed(spec, recipe, parent, digest, force=force) if goes_on else None
 
 
-def folds_into(
-    spec: SpaceSpec, recipe: Embedder[Any], parent: Version | None, digest: str, *, force: bool
-) -> Version | None:
+def folds_into(spec: SpaceSpec, recipe: Embedder[Any], parent: Made | None, digest: str, *, force: bool) -> Made | None:
     """The version that new rows may be folded into, under the same condition."""
     return _contents_changed(spec, recipe, parent, digest, force=force) if spec.fold_in and recipe.folds_in else None
 
 
 def _contents_changed(
-    spec: SpaceSpec, recipe: Embedder[Any], parent: Version | None, digest: str, *, force: bool
-) -> Version | None:
+    spec: SpaceSpec, recipe: Embedder[Any], parent: Made | None, digest: str, *, force: bool
+) -> Made | None:
     if parent is None or force or spec.start is not None:
         return None
     m: Manifest = parent.manifest
@@ -65,14 +64,14 @@ def _contents_changed(
 
 @dataclass(frozen=True)
 class Folded:
-    """An encoder that new rows were folded into. trained: the number of the version whose training it still is."""
+    """An encoder that new rows were folded into. trained: the version whose training it still is, by space."""
 
     encoder: Encoder[Any]
-    trained: int
+    trained: Mapping[str, int]
 
 
 def folded(
-    name: str, spec: SpaceSpec, recipe: Embedder[Any], data: Any, parent: Version | None, say: Callable[[str], None]
+    name: str, spec: SpaceSpec, recipe: Embedder[Any], data: Any, parent: Made | None, say: Callable[[str], None]
 ) -> Folded | None:
     """Fold the rows that are new since the last training into it; None when it cannot be, or they are too many.
 
@@ -81,10 +80,11 @@ def folded(
     before = None if parent is None else _encoder_of(name, recipe, parent, say, "nothing is folded in")
     if parent is None or before is None:
         return None
-    trained = parent.manifest.folded_into or parent.number
+    trained = {space: version.manifest.folded_into or version.number for space, version in parent.versions.items()}
     encoder = before.fold_in(data)
     rows = encoder.rows(data) - sum(encoder.excluded(data).values())
-    share = f"{name}: {encoder.untrained:,} of {rows:,} rows are new since version {trained} was trained"
+    since = trained[parent.manifest.space]
+    share = f"{name}: {encoder.untrained:,} of {rows:,} rows are new since version {since} was trained"
     if encoder.untrained > spec.fold_in * rows:
         say(f"{share}, more than fold_in: {spec.fold_in:g}")
         return None
@@ -93,7 +93,7 @@ def folded(
 
 
 def _encoder_of(
-    name: str, recipe: Embedder[Any], version: Version, say: Callable[[str], None], instead: str
+    name: str, recipe: Embedder[Any], version: Made, say: Callable[[str], None], instead: str
 ) -> Encoder[Any] | None:
     """The encoder of a version; None when it cannot be read, and it is said what is done `instead`."""
     try:
@@ -107,14 +107,14 @@ def _encoder_of(
 
 @dataclass(frozen=True)
 class Beginning:
-    """Where one training begins. encoder: None for at random; warm: the version it goes on from."""
+    """Where one training begins. encoder: None for at random; warm: what it goes on from."""
 
     encoder: Encoder[Any] | None = None
-    warm: Version | None = None
+    warm: Made | None = None
 
 
 def beginning(
-    pipeline: Pipeline, name: str, recipe: Embedder[Any], data: Any, upstream: Version | None, parent: Version | None, say: Callable[[str], None]
+    pipeline: Pipeline, name: str, recipe: Embedder[Any], data: Any, upstream: Version | None, parent: Made | None, say: Callable[[str], None]
 ) -> Beginning:  # fmt: skip
     """Read what training begins at.
 

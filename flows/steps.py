@@ -5,27 +5,31 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from dataclasses import replace as replace_in
 from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from embedders.base import Batch, Embedder, Encoder, Progress, silent
+from embedders.base import Batch, Embedder, Encoder, Progress, Sides, silent
 from embedders.errors import PolyvecError
 from embedders.kernels.threads import cores
+from embedders.views import Views
 from flows import starts
 from flows.budget import Budget
 from flows.evaluations import judge
 from flows.looks import look
+from flows.made import Made, made
 from flows.pipeline import Pipeline
-from flows.plan import evaluation_fingerprint
+from flows.plan import NO_FILES, evaluation_fingerprint
 from flows.progress import board
 from flows.starts import Beginning, Folded
 from storage import promotion, retention, tables
 from storage.digests import DigestCache
 from storage.incremental import basis
+from storage.inputs.specs import Scan
 from storage.reuse import NOTHING, Reuse
 from storage.space import Space, Version
 from storage.store import VectorStore
@@ -98,53 +102,113 @@ def scan_dataset(pipeline: Pipeline, name: str, run: str) -> DatasetRef:
     return DatasetRef(name=name, digest=scan.digest, files=len(scan.files), bytes=scan.bytes)
 
 
-def embed_space(
+def embed(
     pipeline: Pipeline, name: str, run: str, *, force: bool = False, replace: bool = False, progress: Progress = silent
-) -> VersionRef:
-    """Fit the embedder, encode the dataset and commit the next version of the space; then let old versions go.
+) -> dict[str, VersionRef]:
+    """Fit the embedder of an entry of the file, encode what it is made of and commit the next version of its space, or
+    of each of its spaces; then let old versions go.
 
     If another run has just done the same, its version is taken. An inductive embedder goes on from the version before,
     or from an encode that was cut off: only rows that are new or changed are embedded.
     """
-    spec, recipe, dataset = pipeline.spaces[name], pipeline.recipe(name), pipeline.dataset(name)
-    store = pipeline.vectors
-    with writing(store.space(name), run, wait=LOCK_WAIT, waiting=board().say) as writer:
+    spec, recipe, store = pipeline.spaces[name], pipeline.recipe(name), pipeline.vectors
+    with ExitStack() as held:
+        writers = {
+            space: held.enter_context(writing(store.space(space), run, wait=LOCK_WAIT, waiting=board().say))
+            for space in sorted(pipeline.outputs(name))  # in one order, or two runs could wait for each other
+        }
+        writers = {space: writers[space] for space in pipeline.outputs(name)}
         started = time.monotonic()
-        scan = look(pipeline, spec.dataset, run)
-        upstream = store.space(spec.start.space).version("latest") if spec.start and spec.start.space else None
+        scan = look(pipeline, spec.dataset, run) if spec.dataset else NO_FILES
+        upstream = {space: store.space(space).version("latest") for space in pipeline.upstreams(name)}
         source = Source(
-            spec.dataset, scan.digest, 0, {} if upstream is None else {upstream.manifest.space: upstream.number},
+            spec.source, scan.digest, 0, {space: version.number for space, version in upstream.items()},
             start=starts.given(pipeline, name, DigestCache(store.paths.cache)),
         )  # fmt: skip
-        parent = writer.parent
+        before = made({space: writer.parent for space, writer in writers.items()})
         if (
-            parent
+            before
             and not force
-            and (parent.manifest.fingerprint, parent.manifest.dataset_digest, parent.manifest.made_from)
+            and (before.manifest.fingerprint, before.manifest.dataset_digest, before.manifest.made_from)
             == (recipe.fingerprint, scan.digest, source.made_from)
-            and not parent.missing()
+            and not before.missing()
         ):
-            return version_ref(parent, fresh=False)
-        data = dataset.read(scan, recipe.data, cache=store.paths.cache, progress=progress)
+            return {space: version_ref(version, fresh=False) for space, version in before.versions.items()}
+        data = _read(pipeline, name, recipe, scan, upstream, progress)
         asked = time.monotonic()
         with budget().take(getattr(recipe, "threads", 1)):
             started += time.monotonic() - asked  # waiting for cores is not the space's work
-            before = starts.goes_on_from(spec, recipe, parent, scan.digest, force=force)
+            versions = _commit(
+                pipeline, name, writers, before, data, source, upstream, started, force, replace, progress
+            )
+        for writer in writers.values():
+            _let_go(writer.space, pipeline.kept)
+    return {space: version_ref(version, fresh=True) for space, version in versions.items()}
 
-            def begin() -> Beginning:
-                return starts.beginning(pipeline, name, recipe, data, upstream, before, board().say)
 
-            into = starts.folds_into(spec, recipe, parent, scan.digest, force=force)
-            folded = starts.folded(name, spec, recipe, data, into, board().say)
-            work = _work(writer, recipe, data, source, begin, folded, force=force, progress=progress)
-            version = writer.commit(
-                work.source, work.encoder, work.batches, work.encoder.excluded(data), started,
-                reuse=work.reuse, encoder_of=work.encoder_of, replace=replace,
-            )  # fmt: skip
-        if work.clear is not None:
-            work.clear()
-        _let_go(writer.space, pipeline.kept)
-    return version_ref(version, fresh=True)
+def _read(
+    pipeline: Pipeline,
+    name: str,
+    recipe: Embedder[Any],
+    scan: Scan,
+    upstream: Mapping[str, Version],
+    progress: Progress,
+) -> Any:
+    """The data that an entry is learned from."""
+    if pipeline.spec(name).fuse:
+        return Views.of({space: version.vectors for space, version in upstream.items()})
+    return pipeline.dataset(name).read(scan, recipe.data, cache=pipeline.vectors.paths.cache, progress=progress)
+
+
+def _commit(
+    pipeline: Pipeline, name: str, writers: Mapping[str, Writer], before: Made | None, data: Any, source: Source,
+    upstream: Mapping[str, Version], started: float, force: bool, replace: bool, progress: Progress,
+) -> dict[str, Version]:  # fmt: skip
+    """Do what is left to do, and commit it."""
+    spec, recipe, say = pipeline.spaces[name], pipeline.recipe(name), board().say
+    goes_on = starts.goes_on_from(spec, recipe, before, source.digest, force=force)
+
+    def begin() -> Beginning:
+        first = None if spec.fuse else next(iter(upstream.values()), None)
+        return starts.beginning(pipeline, name, recipe, data, first, goes_on, say)
+
+    into = starts.folds_into(spec, recipe, before, source.digest, force=force)
+    folded = starts.folded(name, spec, recipe, data, into, say)
+    if pipeline.outputs(name) != (name,):
+        return _commit_sides(name, writers, recipe, data, source, begin, folded, started, replace, progress)
+    work = _work(writers[name], recipe, data, source, begin, folded, force=force, progress=progress)
+    version = writers[name].commit(
+        work.source, work.encoder, work.batches, work.encoder.excluded(data), started,
+        reuse=work.reuse, encoder_of=work.encoder_of, replace=replace,
+    )  # fmt: skip
+    if work.clear is not None:
+        work.clear()
+    return {name: version}
+
+
+def _commit_sides(
+    name: str, writers: Mapping[str, Writer], recipe: Embedder[Any], data: Any, source: Source,
+    begin: Callable[[], Beginning], folded: Folded | None, started: float, replace: bool, progress: Progress,
+) -> dict[str, Version]:  # fmt: skip
+    """Learn all sides together, and commit each to its space.
+
+    A run that is killed between two commits leaves versions of two trainings: the next one sees that and learns anew.
+    """
+    beginning = Beginning() if folded else begin()
+    encoder = folded.encoder if folded else recipe.fit(data, start=beginning.encoder, progress=progress)
+    assert isinstance(encoder, Sides), f"{recipe.kind}: got {type(encoder)} from fit; expected Sides"
+    versions = {}
+    for side, part in encoder.sides.items():
+        space = f"{name}.{side}"
+        warm = beginning.warm.versions[space].number if beginning.warm else None
+        of_side = replace_in(
+            source, side=side, rows=part.rows(data), rejected=getattr(data, "rejected", ()), warm_start=warm,
+            folded_into=folded.trained[space] if folded else None,
+        )  # fmt: skip
+        versions[space] = writers[space].commit(
+            of_side, part, part.encode(data), part.excluded(data), started, replace=replace
+        )
+    return versions
 
 
 def _let_go(space: Space, keep: retention.Keep | None) -> None:
@@ -172,16 +236,19 @@ def _work(
     writer: Writer, recipe: Embedder[Any], data: Any, source: Source, begin: Callable[[], Beginning],
     folded: Folded | None = None, *, force: bool, progress: Progress,
 ) -> Work:  # fmt: skip
-    source = replace(source, rows=len(data), rejected=getattr(data, "rejected", ()))
+    source = replace_in(source, rows=len(data), rejected=getattr(data, "rejected", ()))
     if folded is not None:
-        source = replace(source, rows=folded.encoder.rows(data), folded_into=folded.trained)
+        trained = folded.trained[writer.space.name]
+        source = replace_in(source, rows=folded.encoder.rows(data), folded_into=trained)
         return Work(source, folded.encoder, folded.encoder.encode(data, progress=progress))
     if not recipe.inductive:
         start = begin()
         encoder = recipe.fit(data, start=start.encoder, progress=progress)
         if (start.encoder is None or start.warm) and (warning := starts.few_tokens(writer.space.name, encoder, data)):
             board().say(warning)
-        source = replace(source, rows=encoder.rows(data), warm_start=None if start.warm is None else start.warm.number)
+        source = replace_in(
+            source, rows=encoder.rows(data), warm_start=None if start.warm is None else start.warm.number
+        )
         return Work(source, encoder, encoder.encode(data, progress=progress))
     found = basis(writer, recipe, source.digest, source.made_from, force=force, say=board().say)
     encoder = found.encoder(recipe, lambda: recipe.fit(data, start=begin().encoder, progress=progress))
@@ -221,7 +288,7 @@ def version_ref(version: Version, *, fresh: bool) -> VersionRef:
 def evaluate_space(pipeline: Pipeline, ref: VersionRef, name: str) -> ScoreRef:
     """Run one evaluation of a version and record what it found."""
     store = pipeline.vectors
-    evaluation = next(e for e in pipeline.evaluate[ref.space] if e.name == name)
+    evaluation = next(e for e in pipeline.evaluations(ref.space) if e.name == name)
     version = store.space(ref.space).version(ref.version)
     with budget().take(1):
         report = judge(pipeline, version, evaluation)
@@ -240,7 +307,7 @@ def _score_ref(space: str, version: int, name: str, notes: Mapping[str, Any], sc
 
 def recorded_scores(pipeline: Pipeline, version: Version) -> list[ScoreRef]:
     """The newest recorded scores of the evaluations that the pipeline asks for now, in its order."""
-    asked = pipeline.evaluate.get(version.manifest.space, [])
+    asked = pipeline.evaluations(version.manifest.space)
     cache = DigestCache(pipeline.vectors.paths.cache)
     current = {e.name: evaluation_fingerprint(pipeline, e, cache) for e in asked}
     newest: dict[str, ScoreRef] = {}

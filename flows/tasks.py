@@ -58,32 +58,28 @@ def read(pipeline: Pipeline, name: str, run: str) -> steps.DatasetRef:
 
 
 @step("embed {name}")
-def embed(pipeline: Pipeline, name: str, run: str, force: bool, replace: bool) -> steps.VersionRef:
-    """Learn a space and commit its next version."""
+def embed(pipeline: Pipeline, name: str, run: str, force: bool, replace: bool) -> dict[str, steps.VersionRef]:
+    """Learn an entry of the file and commit the next version of its spaces."""
     with board().step(f"embed {name}") as show, shown_on_server(name) as tell:
 
         def progress(done: float, total: float, unit: str) -> None:
             show(done, total, unit)
             tell(done, total, unit)
 
-        ref = steps.embed_space(pipeline, name, run, force=force, replace=replace, progress=progress)
-    get_run_logger().info(
-        "%s @ %d: %d rows of %d, %d of them reused, %d quarantined, %.1f s",
-        ref.space,
-        ref.version,
-        ref.rows,
-        ref.dim,
-        ref.reused,
-        ref.quarantined,
-        ref.seconds,
-    )
-    return ref
+        made = steps.embed(pipeline, name, run, force=force, replace=replace, progress=progress)
+    for ref in made.values():
+        get_run_logger().info(
+            "%s @ %d: %d rows of %d, %d of them reused, %d quarantined, %.1f s",
+            ref.space, ref.version, ref.rows, ref.dim, ref.reused, ref.quarantined, ref.seconds,
+        )  # fmt: skip
+    return made
 
 
-@step("evaluate {ref.space}/{name}")
-def evaluate(pipeline: Pipeline, ref: steps.VersionRef, name: str) -> steps.ScoreRef:
+@step("evaluate {space}/{name}")
+def evaluate(pipeline: Pipeline, made: dict[str, steps.VersionRef], space: str, name: str) -> steps.ScoreRef:
     """Judge a version."""
-    with board().step(f"evaluate {ref.space}/{name}"):
+    ref = made[space]
+    with board().step(f"evaluate {space}/{name}"):
         scores = steps.evaluate_space(pipeline, ref, name)
     get_run_logger().info("%s @ %d: %s", ref.space, ref.version, report.headline(scores))
     return scores

@@ -110,7 +110,7 @@ def messages(path: Path, lines: Any, model: type[BaseModel], error: ValidationEr
 
 
 TAGS = {
-    "kind": ("corpus", "images", "graph"),
+    "kind": ("corpus", "images", "graph", "interactions"),
     "metric": ("label_probe", "neighbours", "node_classification", "link_prediction", "word_similarity", "analogies"),
 }
 

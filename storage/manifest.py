@@ -98,6 +98,7 @@ class Manifest(Head):
     """What a version is and how it came about."""
 
     parent: PositiveInt | None
+    side: str = Field("", description="which of several entities that were learned together; empty where there is one")
     dataset: str
     dataset_digest: str
     dataset_rejected: NonNegativeInt = Field(0, description="documents of the dataset that could not be read")

@@ -180,7 +180,7 @@ class Numbered(Embedder[Contents]):
 
 
 def commit_contents(store: VectorStore, data: Contents, recipe: Numbered) -> Version:
-    """What `steps.embed_space` does, for a dataset without files."""
+    """What `steps.embed` does, for a dataset without files."""
     digest = hashlib.sha256(data.numbers.tobytes() + json.dumps(data.ids).encode()).hexdigest()
     with writing(store.space("s"), os.urandom(4).hex(), wait=0, waiting=print) as writer:
         source = Source("d", digest, len(data), {})
@@ -262,12 +262,12 @@ class Done:
 
 
 def embed(file: Path, space: str = "s", **options) -> Done:
-    """`steps.embed_space`, with all that it did."""
+    """`steps.embed`, with all that it did."""
     log = file.parent / "encoded.log"
     pipeline = logged(Pipeline.load(file), log)
     log.unlink(missing_ok=True)
     with reporting_to(Said()) as board:
-        ref = steps.embed_space(pipeline, space, os.urandom(4).hex(), **options)
+        ref = steps.embed(pipeline, space, os.urandom(4).hex(), **options)[space]
     encoded, keys = read_log(log)
     return Done(ref, pipeline.vectors.space(space).version(ref.version), encoded, frozenset(keys), board.lines)
 

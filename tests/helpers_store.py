@@ -165,7 +165,9 @@ def run_steps(
     versions = {}
     for space in plan.spaces:
         if space.action == "embed":
-            ref = steps.embed_space(pipeline, space.name, run or uuid.uuid4().hex[:8], force=force, replace=replace)
+            ref = steps.embed(pipeline, space.name, run or uuid.uuid4().hex[:8], force=force, replace=replace)[
+                space.name
+            ]
         else:
             ref = steps.version_ref(space.latest, fresh=False)
         for name in space.evaluations:

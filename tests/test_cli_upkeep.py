@@ -412,6 +412,6 @@ def test_a_release_that_cannot_be_made_up_for(file, cli):
     edit(file, "epochs: 3", "epochs: 4")
     from flows import steps
 
-    steps.embed_space(Pipeline.load(file), "words", "cut-off")
+    steps.embed(Pipeline.load(file), "words", "cut-off")
     [(code, _, err)] = read_only(file.parent, [["run"]]).values()
     assert code == 2 and "which cannot be written" in err

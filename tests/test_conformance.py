@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field
 from embedders.base import Batch, Embedder, Encoder, Threads, Vectors, silent
 from embedders.data import Corpus, Graph, Images, Rejected
 from embedders.errors import InputError, MissingPackageError
+from embedders.interactions import Interactions
 from embedders.registry import embedder_class, known
 from embedders.testing import CHECKS, Answer, Case, EmbedderConformance, answer, check_neighbours
 from embedders.testing_data import EXAMPLES, STARTS
@@ -37,12 +38,22 @@ PARAMETERS = {  # small where the defaults are for large data; an embedder that 
     "pretrained-words": {"file": str(Path(__file__).parent / "data/topics.vec")},
     "tfidf": {"dim": 8},
     "one-hot": {"dim": 20},
+    "als": {"dim": 8, "regularization": 1.0},
 }
+
+
+def sided():
+    """Every entry point, those of several entities once a side."""
+    columns = {Interactions: ("users", "items")}
+    recipes = {kind: embedder_class(kind)(**PARAMETERS.get(kind, {})) for kind in sorted(known())}
+    return [
+        (kind, side) for kind, recipe in recipes.items() for side in recipe.sides(columns.get(recipe.data, ())) or ("",)
+    ]
 
 
 @pytest.fixture(scope="module")
 def case(request, tmp_path_factory):
-    kind = request.param
+    kind, side = request.param
     recipe = embedder_class(kind)(**PARAMETERS.get(kind, {}))
     folder = tmp_path_factory.mktemp(kind)
     example = EXAMPLES[recipe.data](folder)
@@ -50,11 +61,11 @@ def case(request, tmp_path_factory):
         example = replace(example, start=STARTS[recipe.data](folder))
     if kind == "one-hot":
         example = replace(example, groups={})  # no two words are alike
-    return Case(recipe, example, folder)
+    return Case(recipe, example, folder, side)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("case", sorted(known()), indirect=True)
+@pytest.mark.parametrize("case", sided(), indirect=True, ids=lambda it: ".".join(filter(None, it)))
 def test_entry_point(case, check):
     try:
         check(case)

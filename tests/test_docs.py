@@ -77,11 +77,11 @@ spaces:
 def reading(tmp_path, monkeypatch, capsys):
     """Runs the blocks of docs/reading.md whose text holds something, in their order; returns what they print."""
     from flows.pipeline import Pipeline
-    from flows.steps import embed_space
+    from flows.steps import embed
 
     (tmp_path / "text.txt").write_text("music jazz song\nriver lake water\n" * 40, encoding="utf-8")
     (tmp_path / "polyvec.yaml").write_text(PIPELINE, encoding="utf-8")
-    embed_space(Pipeline.load(tmp_path / "polyvec.yaml"), "words", "docs")
+    embed(Pipeline.load(tmp_path / "polyvec.yaml"), "words", "docs")
     cli = command_line(tmp_path, monkeypatch, capsys)
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "docs/reading.md").read_text(encoding="utf-8")

@@ -297,9 +297,9 @@ def test_kinds_of_parquet_ids(tmp_path, kind):
 @pytest.mark.parametrize(
     ("column", "values", "message"),
     [
-        ("from", ["a", None], "empty node id on row 2"),
-        ("to", ["a", ""], "empty node id on row 2"),
-        ("to", [1, None], "empty node id on row 2"),
+        ("from", ["a", None], "empty source or target on row 2"),
+        ("to", ["a", ""], "empty source or target on row 2"),
+        ("to", [1, None], "empty source or target on row 2"),
         ("to", [1.5, 2.5], "target of double .*strings or whole numbers"),
         ("w", [1.0, None], "weight None on row 2"),
         ("w", ["1", "2"], "weight of string"),

@@ -27,7 +27,7 @@ def test_the_steps_of_a_run_take_the_scans_of_its_plan(pipeline, scanned):
     looks.hand_over("run", plan.scans)
     planned = list(scanned)
     assert steps.scan_dataset(pipeline, "text", "run").digest == plan.scans["text"].digest
-    assert steps.embed_space(pipeline, "words", "run").fresh
+    assert steps.embed(pipeline, "words", "run")["words"].fresh
     assert scanned == planned and sorted(set(planned)) == sorted(planned)
     looks.forget("run")
     steps.scan_dataset(pipeline, "text", "run")

@@ -10,6 +10,7 @@ import pytest
 
 from embedders.errors import InputError
 from embedders.text.word2vec import Word2Vec
+from flows.checks import problems
 from flows.evaluations import Neighbours
 from flows.pipeline import LATER, Pipeline, schema
 from flows.plan import make_plan
@@ -27,7 +28,7 @@ def refused(file: Path) -> str:
 WRONG = [
     # before, after, line, what the message says
     ("store:", "stroe:", 1, "stroe: got the unknown key 'stroe'; expected one of datasets, evaluate, keep, spaces, store. Did you mean 'store'?"),
-    ("words: {dataset: text", "words: {dataset: text, daatset: x", 6, "spaces.words.daatset: got the unknown key 'daatset'; expected one of dataset, embedder, fold_in, params, start, warm_start. Did you mean 'dataset'?"),
+    ("words: {dataset: text", "words: {dataset: text, daatset: x", 6, "spaces.words.daatset: got the unknown key 'daatset'; expected one of dataset, embedder, fold_in, fuse, params, start, warm_start. Did you mean 'dataset'?"),
     ("kind: corpus,", "kind: corpus, patj: x,", 3, "datasets.text.patj: got the unknown key 'patj'; expected one of columns, document, kind, path, phrases, sentences, stop_words, tokens. Did you mean 'path'?"),
     ("epochs: 1", "epoch: 1", 6, "spaces.words.params.epoch: got the unknown key 'epoch'; expected one of device, dim, epochs, freeze, loss, lr, max_vocab, min_count, model, negative, sample, seed, threads, window. Did you mean 'epochs'?"),
     ("dim: 8, epochs", "dim: eight, epochs", 6, 'spaces.words.params.dim: got "eight"; expected a valid integer'),
@@ -35,11 +36,11 @@ WRONG = [
     ("dim: 8, epochs", "dim: 8.5, epochs", 6, "spaces.words.params.dim: got 8.5; expected a valid integer"),
     ("dim: 8, walks", "dim: 8, p: .nan, walks", 7, "spaces.nodes.params.p: got NaN; expected a finite number."),
     ("dim: 8, walks", "dim: [8], walks", 7, "spaces.nodes.params.dim: got [8]; expected a valid integer."),
-    ("embedder: word2vec", "embedder: word3vec", 6, "spaces.words.embedder: Got embedder 'word3vec'; installed are: cnn, "),
+    ("embedder: word2vec", "embedder: word3vec", 6, "spaces.words.embedder: Got embedder 'word3vec'; installed are: als, cnn, "),
     ("dataset: text", "dataset: txet", 6, "spaces.words.dataset: got the dataset 'txet', which the file does not name; expected one of text, links. Did you mean 'text'?"),
     ("dataset: text", "dataset: links", 6, "spaces.words.dataset: got 'links', a dataset of kind graph; word2vec reads Corpus."),
-    ("kind: corpus", "kind: corpse", 3, "datasets.text: got 'corpse'; expected one of 'corpus', 'images', 'graph'."),
-    ("kind: corpus, ", "", 3, "datasets.text: got no kind; expected kind: one of corpus, images, graph."),
+    ("kind: corpus", "kind: corpse", 3, "datasets.text: got 'corpse'; expected one of 'corpus', 'images', 'graph', 'interactions'."),
+    ("kind: corpus, ", "", 3, "datasets.text: got no kind; expected kind: one of corpus, images, graph, interactions."),
     (", path: text.txt", "", 3, "datasets.text.path: got nothing; expected a value. Add the key."),
     ("embedder: word2vec, ", "", 6, "spaces.words.embedder: got nothing; expected a value. Add the key."),
     ("{kind: corpus, path: text.txt}", "", 3, "datasets.text: got null; expected keys with values."),
@@ -67,9 +68,10 @@ WRONG = [
     ("./vectors", "*nowhere", 1, "got YAML that cannot be read: found undefined alias 'nowhere'. Mend the line."),
     ("text.txt", "a\0b", 3, "got YAML that cannot be read: "),
     ("nodes: {dataset: links", "nodes: {<<: {daatset: 1}, dataset: links", 7, "spaces.nodes.daatset: got the unknown key 'daatset'"),
-    ("kind: corpus", "kind: interactions", 3, "datasets.text.kind: interactions: not available yet"),
     ("kind: corpus", "kind: table", 3, "datasets.text.kind: table: not available yet"),
-    ("dataset: text, ", "fuse: [nodes], ", 6, "spaces.words.fuse: not available yet"),
+    ("dataset: text, ", "fuse: [nodes], ", 6, "spaces.words.embedder: got 'word2vec' of 'nodes'; expected dataset: NAME with it."),
+    ("dataset: text, ", "fuse: [nodes], dataset: text, ", 6, "expected a dataset, or fuse with the names of spaces."),
+    ("dataset: text, ", "fuse: [nods], ", 6, "spaces.words.fuse: got the space 'nods', which the file does not name; expected one of words, nodes. Did you mean 'nodes'?"),
 ]  # fmt: skip
 
 
@@ -265,7 +267,7 @@ def test_the_same_in_python(file, tmp_path):
         evaluate={"nodes": [Neighbours(name="side", metric="neighbours", path="labels.tsv", k=3)]},
     )
     assert loaded == plain == typed
-    assert list(typed.problems()) == []
+    assert list(problems(typed)) == []
     assert make_plan(typed).spaces == make_plan(loaded).spaces
     assert "base" not in loaded.model_dump()
 

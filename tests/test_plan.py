@@ -336,7 +336,7 @@ def test_what_another_run_has_just_done_is_taken(done):
     """Between plan and step, another run did the work: its version is taken, none is added."""
     from flows import steps
 
-    ref = steps.embed_space(Pipeline.load(done), "words", "late")
+    ref = steps.embed(Pipeline.load(done), "words", "late")["words"]
     assert (ref.version, ref.fresh) == (1, False)
 
 

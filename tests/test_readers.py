@@ -37,8 +37,8 @@ def version(tmp_path_factory):
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(layout, "ROWS_PER_FILE", 5)
-        steps.embed_space(pipeline, "ring", "run")
-        steps.embed_space(pipeline, "ring", "again", force=True)
+        steps.embed(pipeline, "ring", "run")
+        steps.embed(pipeline, "ring", "again", force=True)
     return pipeline.vectors.find("ring@1")
 
 

@@ -155,9 +155,9 @@ def _sample(pipeline: Pipeline, one: Checked, rows: int, seed: int, *, named: bo
     name = one.version.manifest.space
     try:
         check_inductive(one.version)
-        if name not in pipeline.spaces:
+        if name not in pipeline.entries:
             raise InputError(
-                f"Got a sample of {name!r}, which is not in the pipeline file; expected one of {', '.join(pipeline.spaces)}. Leave --sample out."
+                f"Got a sample of {name!r}, which is not in the pipeline file; expected one of {', '.join(pipeline.entries)}. Leave --sample out."
             )
         dataset = pipeline.dataset(name)
         cache = pipeline.vectors.paths.cache
@@ -202,7 +202,7 @@ def gc(
     for name in [space] if space else names:
         try:
             one = pipeline.vectors.space(name)
-            here = name in pipeline.spaces  # `keep:` is said of the spaces of its file
+            here = name in pipeline.entries  # `keep:` is said of the spaces of its file
             gone, found = retention.collect(one, keep if here else None, abandoned=not here, dry_run=dry_run)
             strangers += [name] if keep and not here else []
             lines += _lines(name, gone, found, keep)

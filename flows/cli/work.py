@@ -52,19 +52,19 @@ def plan(
     found = make_plan(pipeline, only=only or [], force=force, replace=replace, extent=True)
     expected = {cost.space: cost for cost in costs(pipeline, found)}
     if as_json:
-        print_json([{"space": s.name, "action": s.action, "reason": s.reason, "dataset": pipeline.spaces[s.name].dataset, "files": len(s.scan.files), "bytes": s.scan.bytes,
+        print_json([{"space": s.name, "action": s.action, "reason": s.reason, "dataset": pipeline.spec(s.name).source, "files": len(s.scan.files), "bytes": s.scan.bytes,
                      "version": s.latest.number if s.latest else None, "evaluate": list(s.evaluations),
                      "estimate": expected[s.name].as_dict() if s.name in expected else None} for s in found.spaces])  # fmt: skip
         return
     rows = []
     for s in found.spaces:
-        spec = pipeline.spaces[s.name]
+        spec = pipeline.spec(s.name)
         start = f" + {spec.start.name}" if spec.start else ""
         current = f"@{s.latest.number}" if s.latest else ""
         rows.append(
             [
                 s.name,
-                f"{spec.dataset}{start} -> {spec.embedder}",
+                f"{spec.source}{start} -> {spec.embedder}",
                 f"{len(s.scan.files):,}",
                 size(s.scan.bytes),
                 current,

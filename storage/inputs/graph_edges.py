@@ -20,11 +20,14 @@ from storage.inputs.graph_spec import suffix
 from storage.inputs.graph_text import UNREADABLE, Look, arrow_stream, opened, unreadable
 
 Wanted = Mapping[str, str | int]
-"""Role (source, target, weight, type) to column: a name in the header, or a number from 1 where there is none."""
+"""Role (source and target, or user and item; weight, type, time) to column: a name in the header, or a number from 1
+where there is none."""
 
 _BLANKS = re.compile(r"[ \t]+")  # no other white space: an id may hold it
 _LEAST, _MOST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 _TYPES = {"weight": pa.float64()}
+OTHERS = ("weight", "type", "time")
+"""Roles that name nothing which an edge joins."""
 
 
 def read_text(path: Path, wanted: Wanted) -> pa.Table:
@@ -94,6 +97,8 @@ def _column(path: Path, role: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     kind = column.type
+    if role == "time":
+        return column
     if role == "weight":
         if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
             return column.cast(pa.float64())
@@ -125,7 +130,7 @@ def _first_bad(table: pa.Table) -> int | None:
     for role, column in zip(table.column_names, table.columns, strict=True):
         if role == "weight":
             good = pc.and_(pc.greater_equal(column, _LEAST), pc.less_equal(column, _MOST))
-        elif pa.types.is_dictionary(column.type):  # whole numbers, never empty
+        elif role == "time" or pa.types.is_dictionary(column.type):  # whole numbers are never empty
             good = column.is_valid()
         else:
             good = pc.not_equal(column, "")
@@ -193,8 +198,9 @@ def _check_edge(spot: str, roles: Sequence[str], values: Sequence[Any]) -> list[
     InputError : one of them is missing, or the weight is not positive.
     """
     edge = dict(zip(roles, values, strict=True))
-    if not edge["source"] or not edge["target"]:
-        raise InputError(f"Got an empty node id on {spot}; expected a source and a target. Mend the line.")
+    ids = [role for role in roles if role not in OTHERS]
+    if not all(edge[role] for role in ids):
+        raise InputError(f"Got an empty {' or '.join(ids)} on {spot}; expected both. Mend the line.")
     if not edge.get("type", True):
         raise InputError(f"Got an empty edge type on {spot}; expected one on each line. Mend the line.")
     if "weight" in edge:

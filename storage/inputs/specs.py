@@ -15,8 +15,9 @@ from embedders.errors import InputError
 from embedders.text.tokens import Tokens
 from storage.inputs.base import DatasetSpec, Files, Scan
 from storage.inputs.graph_spec import EdgeColumns, GraphSpec
+from storage.inputs.interactions import InteractionsSpec
 
-__all__ = ["AnyDataset", "CorpusSpec", "DatasetSpec", "EdgeColumns", "Files", "GraphSpec", "ImagesSpec", "Phrasing", "Scan", "TextColumns"]  # fmt: skip
+__all__ = ["AnyDataset", "CorpusSpec", "DatasetSpec", "EdgeColumns", "Files", "GraphSpec", "ImagesSpec", "InteractionsSpec", "Phrasing", "Scan", "TextColumns"]  # fmt: skip
 
 
 class TextColumns(BaseModel):
@@ -154,4 +155,4 @@ class ImagesSpec(DatasetSpec):
         return Images(scan.names, scan.files, scan.digests)
 
 
-AnyDataset = Annotated[CorpusSpec | ImagesSpec | GraphSpec, Field(discriminator="kind")]
+AnyDataset = Annotated[CorpusSpec | ImagesSpec | GraphSpec | InteractionsSpec, Field(discriminator="kind")]

@@ -1,0 +1,1 @@
+"""Embedders of users and items."""

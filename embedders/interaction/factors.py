@@ -1,0 +1,90 @@
+"""Vectors of users and of items, compared by their dot product: the greater, the more a user may like an item."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedders.base import (
+    Batch,
+    Embedder,
+    Encoder,
+    Matrix,
+    Origin,
+    Progress,
+    Sides,
+    Similarity,
+    Vectors,
+    batches,
+    silent,
+)
+from embedders.interactions import Interactions
+from embedders.start import picked
+
+Side = Literal["users", "items"]
+ENTITY: dict[str, str] = {"users": "user", "items": "item"}
+
+
+@dataclass(frozen=True, eq=False)
+class Factors(Encoder[Interactions]):
+    """Users or items and their vectors.
+
+    matrix : (n, dim) float32. folded : (n,) bool, rows that were not trained; None where all were.
+    """
+
+    ids: Sequence[str]
+    matrix: Matrix
+    folded: NDArray[np.bool_] | None = None
+
+    @property
+    def side(self) -> Side:
+        found: Side = self.mode["side"]
+        return found
+
+    @property
+    def entity(self) -> str:
+        return ENTITY[self.side]
+
+    @property
+    def dim(self) -> int:
+        return int(self.matrix.shape[1])
+
+    def rows(self, data: Interactions) -> int:
+        return len(self.ids) + sum(self.excluded(data).values())
+
+    @property
+    def untrained(self) -> int:
+        return 0 if self.folded is None else int(self.folded.sum())
+
+    def encode(self, data: Interactions, *, progress: Progress = silent) -> Iterator[Batch]:
+        """The vectors it holds, in the order of the data it was trained on."""
+        folded = np.zeros(len(self.ids), bool) if self.folded is None else self.folded
+        origins = np.where(folded, "folded_in", "embedded").astype(object)
+        first = 0
+        for batch in batches(Vectors(self.entity, self.ids, self.matrix)):
+            origin: list[Origin] = origins[first : first + len(batch.vectors)].tolist()
+            first += len(batch.vectors)
+            yield Batch(batch.vectors, origin=origin)
+
+
+class Factored(Embedder[Interactions]):
+    """Base of what learns users and items together."""
+
+    data: ClassVar[type] = Interactions
+    encoder: ClassVar[type] = Factors
+    entity: ClassVar[str] = "user or item"
+    similarity: ClassVar[Similarity] = "dot"
+
+    def sides(self, columns: Sequence[str]) -> tuple[str, ...]:
+        return "users", "items"
+
+
+def begun(start: Encoder[Any], data: Interactions) -> tuple[Matrix, Matrix]:
+    """The vectors that a start holds of the users and the items of `data`; NaN for those it does not know."""
+    assert isinstance(start, Sides), f"Got a start of {type(start)}; expected Sides."
+    users, items = (side for side in start.sides.values() if isinstance(side, Factors))
+    return picked(users.ids, users.matrix, data.users), picked(items.ids, items.matrix, data.items)

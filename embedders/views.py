@@ -1,0 +1,70 @@
+"""Spaces that were learned apart, joined by id: what fusion reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedders.base import Vectors
+from embedders.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """Vectors of the same entities in several spaces; an entity may lack some of them, not all.
+
+    Parameters
+    ----------
+    ids : (n,) all that any space holds, in the order of the first, then what the second adds, and so on.
+    vectors : of each space, by its name.
+    rows : of each space (n,) int64, the row of each id among its vectors; -1 where it has none.
+    """
+
+    ids: Sequence[str]
+    vectors: Mapping[str, Vectors]
+    rows: Mapping[str, NDArray[np.int64]]
+
+    @classmethod
+    def of(cls, vectors: Mapping[str, Vectors]) -> Self:
+        """Join spaces by id.
+
+        Raises
+        ------
+        InputError : there are fewer than two, or two of them have no id in common with any other.
+        """
+        if len(vectors) < 2:
+            raise InputError(f"Got {len(vectors)} space to fuse; expected at least two. Name more under `fuse:`.")
+        place: dict[str, int] = {}
+        for found in vectors.values():
+            for name in found.ids:
+                place.setdefault(name, len(place))
+        rows = {}
+        for space, found in vectors.items():
+            rows[space] = np.full(len(place), -1, np.int64)
+            rows[space][[place[name] for name in found.ids]] = np.arange(len(found))
+        here = np.array([held >= 0 for held in rows.values()])
+        for space, held in zip(rows, here, strict=True):
+            if not (held & (here.sum(axis=0) > 1)).any():
+                raise InputError(
+                    f"Got the space {space!r}, which has no id in common with {', '.join(name for name in rows if name != space)}; "
+                    "expected equal ids for equal entities. Set `id:` of the datasets so that they agree."
+                )
+        return cls(list(place), dict(vectors), rows)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def entity(self) -> str:
+        """What a row is: as in the first space."""
+        return next(iter(self.vectors.values())).entity
+
+    @property
+    def complete(self) -> NDArray[np.bool_]:
+        """(n,) entities that every space holds."""
+        found: NDArray[np.bool_] = np.all([rows >= 0 for rows in self.rows.values()], axis=0)
+        return found

@@ -1,0 +1,132 @@
+"""What is wrong in a pipeline file beyond its form: names that lead nowhere, parameters that an embedder does not take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from embedders.base import Embedder
+from embedders.errors import InputError
+from embedders.registry import embedder_class
+from embedders.views import Views
+from flows.evaluations import LinkPrediction
+from flows.yaml_file import explain, unknown_name
+from storage.paths import check_name
+
+if TYPE_CHECKING:
+    from flows.pipeline import Pipeline, SpaceSpec
+
+Problem = tuple[tuple[str | int, ...], str]
+"""Where in the file, and what."""
+
+
+def problems(pipeline: Pipeline) -> Iterator[Problem]:
+    """What is wrong with names and parameters, each with its place in the file."""
+    for what, names in (("dataset", pipeline.datasets), ("space", pipeline.spaces)):
+        for name in names:
+            try:
+                check_name(name, what)
+            except InputError as error:
+                yield (f"{what}s", name), str(error)
+    for name, spec in pipeline.spaces.items():
+        yield from _space(pipeline, name, spec)
+    for name, evaluations in pipeline.evaluate.items():
+        if name not in pipeline.spaces and name not in pipeline.entries:
+            yield ("evaluate", name), unknown_name("space", name, pipeline.entries)
+            continue
+        for place, evaluation in enumerate(evaluations):
+            if isinstance(evaluation, LinkPrediction):
+                yield from _links(pipeline, name, place)
+    for space in pipeline.entries:
+        seen: set[str] = set()
+        for evaluation in pipeline.evaluations(space):
+            if evaluation.name in seen:
+                yield (
+                    ("evaluate", space),
+                    f"got the evaluation name {evaluation.name!r} twice; expected unique names. Rename one.",
+                )
+            seen.add(evaluation.name)
+
+
+def _links(pipeline: Pipeline, name: str, place: int) -> Iterator[Problem]:
+    """Links are predicted of a graph, and of edges that it held out."""
+    dataset = pipeline.spec(name).dataset
+    spec = pipeline.datasets.get(dataset)
+    if spec is None or getattr(spec, "hold_out", None) is not None:
+        return
+    remedy = "Take it out" if spec.kind != "graph" else f"Add hold_out: {{share: 0.1, seed: 0}} to {dataset}"
+    yield (
+        ("evaluate", name, place, "metric"),
+        f"got link_prediction, and {name} is of {dataset!r}, a dataset of kind {spec.kind} that holds no edges out. {remedy}.",
+    )
+
+
+def _space(pipeline: Pipeline, name: str, spec: SpaceSpec) -> Iterator[Problem]:
+    yield from _names(pipeline, name, spec)
+    try:
+        kind = embedder_class(spec.embedder)
+    except InputError as error:
+        yield ("spaces", name, "embedder"), str(error)
+        return
+    if kind.needs_start and spec.start is None:
+        yield (
+            ("spaces", name, "embedder"),
+            f"got {spec.embedder!r} without a start, which it learns nothing without. Add start: {{space: NAME}}.",
+        )
+    if spec.fold_in and not kind.folds_in:
+        yield (
+            ("spaces", name, "fold_in"),
+            f"got {spec.fold_in:g} with {spec.embedder!r}, which folds no rows in. Leave fold_in out.",
+        )
+    if bool(spec.fuse) != issubclass(kind.data, Views):
+        expected = "fuse: [SPACE, ...]" if issubclass(kind.data, Views) else "dataset: NAME"
+        yield ("spaces", name, "embedder"), f"got {spec.embedder!r} of {spec.source!r}; expected {expected} with it."
+    elif spec.dataset in pipeline.datasets and kind.data not in pipeline.datasets[spec.dataset].gives:
+        got = pipeline.datasets[spec.dataset].kind
+        yield (
+            ("spaces", name, "dataset"),
+            f"got {spec.dataset!r}, a dataset of kind {got}; {spec.embedder} reads {kind.data.__name__}.",
+        )
+    try:
+        recipe = kind.model_validate(spec.params)
+        yield from _start(pipeline, name, spec, recipe)
+    except ValidationError as error:
+        for found in error.errors():
+            place = ("spaces", name, "params", *map(str, found["loc"]))
+            yield place, explain(found, kind, found["loc"])
+
+
+def _names(pipeline: Pipeline, name: str, spec: SpaceSpec) -> Iterator[Problem]:
+    """What it is made of is there, and what it makes is made by nothing else."""
+    if spec.dataset and spec.dataset not in pipeline.datasets:
+        yield ("spaces", name, "dataset"), unknown_name("dataset", spec.dataset, pipeline.datasets)
+    for upstream in pipeline.upstreams(name):
+        if upstream not in pipeline.entries:
+            key = ("fuse",) if spec.fuse else ("start", "space")
+            yield ("spaces", name, *key), unknown_name("space", upstream, pipeline.entries)
+    for space in pipeline.outputs(name):
+        if pipeline.entries[space] != name:
+            yield ("spaces", name), f"got the space {space}, which {pipeline.entries[space]} makes as well. Rename one."
+
+
+def _start(pipeline: Pipeline, name: str, spec: SpaceSpec, recipe: Embedder[Any]) -> Iterator[Problem]:
+    """A start must be as wide as the space; where one of both is not known here, fitting says so."""
+    if spec.start is None or spec.start.space not in (None, *pipeline.entries):
+        return
+    try:
+        if spec.start.space is not None:
+            theirs = getattr(pipeline.recipe(spec.start.space), "dim", None)
+        else:
+            theirs = spec.start.source(pipeline.base).dim
+    except (InputError, ValidationError) as error:
+        if spec.start.space is None:  # else it is said at that space
+            yield ("spaces", name, "start", "file" if spec.start.file else "package"), str(error)
+        return
+    ours = getattr(recipe, "dim", None)
+    if None not in (ours, theirs) and ours != theirs:
+        yield (
+            ("spaces", name, "start"),
+            f"got {spec.start.name!r} of dim {theirs}; expected dim {ours}. Make both alike.",
+        )
