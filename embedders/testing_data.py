@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedders.base import Encoder
+from embedders.base import Encoder, Vectors
 from embedders.data import Corpus, Documents, Graph, Images
 from embedders.graph.node2vec import Node2Vec, NodeVectors
 from embedders.graph.nodes import Nodes
 from embedders.interactions import Interactions
 from embedders.text.vectors import WordVectors
 from embedders.text.word2vec import Word2Vec
+from embedders.views import Views
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,11 +170,29 @@ def interactions_example(folder: Path) -> Example:
     return Example(data, groups, ids={"users": users, "items": items})
 
 
+def views_example(folder: Path) -> Example:
+    """Two spaces of 20 things that each tell one of four groups' two traits, so that only both tell the group; each lacks
+    a thing.
+    """
+    rng = np.random.default_rng(7)
+    ids = [f"thing {i}" for i in range(20)]
+    traits = {"colour": [i // 10 for i in range(20)], "shape": [i // 5 % 2 for i in range(20)]}
+    views = {}
+    for space, lacking in (("colour", 3), ("shape", 12)):
+        rows = [i for i in range(20) if i != lacking]
+        matrix = rng.normal(0, 0.1, (19, 5)).astype(np.float32)
+        matrix[:, 0] += np.array(traits[space], np.float32)[rows]
+        views[space] = Vectors("thing", [ids[i] for i in rows], matrix)
+    groups = {name: f"{traits['colour'][i]}{traits['shape'][i]}" for i, name in enumerate(ids) if i not in (3, 12)}
+    return Example(Views.of(views), groups)
+
+
 EXAMPLES: Mapping[type, Callable[[Path], Example]] = {
     Corpus: corpus_example,
     Documents: documents_example,
     Graph: graph_example,
     Interactions: interactions_example,
+    Views: views_example,
     Images: images_example,
     Nodes: nodes_example,
 }

@@ -13,7 +13,7 @@ from embedders.data import Documents, Graph, HeldOut, Images
 from embedders.errors import InputError
 from evaluation.base import Report
 from storage.digests import DigestCache
-from storage.space import Version
+from storage.space import Space, Version
 
 if TYPE_CHECKING:
     from flows.pipeline import Pipeline
@@ -155,6 +155,19 @@ def _links(pipeline: Pipeline, version: Version) -> Report:
     return link_prediction(version.vectors, held, similarity=version.manifest.similarity, training=training)
 
 
+def _views(version: Version, vectors: Vectors) -> dict[str, Any]:
+    """What a space was fused from, each alone; zeros where an entity is not in it."""
+    import numpy as np
+
+    found = {}
+    for space, number in version.manifest.upstream.items():
+        view = Space(version.paths, space).version(number).vectors
+        place = {row: i for i, row in enumerate(view.ids)}
+        rows = np.array([place.get(row, -1) for row in vectors.ids])
+        found[space] = np.where(rows[:, None] >= 0, view.matrix[rows], np.float32(0))
+    return found
+
+
 def trivial_features(
     pipeline: Pipeline,
     version: Version,
@@ -165,6 +178,8 @@ def trivial_features(
     """What a label could be guessed from without learning: pixels of a picture, degrees of a node, words of a document."""
     import numpy as np
 
+    if pipeline.spec(version.manifest.space).fuse:
+        return _views(version, vectors)
     spec = pipeline.dataset(version.manifest.space)  # by the space: the dataset may have another name by now
     kind = Graph if Graph in spec.gives else type(pipeline.recipe(version.manifest.space)).data
     if kind not in kinds:

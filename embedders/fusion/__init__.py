@@ -1,0 +1,1 @@
+"""Embedders that make one space of several."""
