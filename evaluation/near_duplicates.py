@@ -37,12 +37,10 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def table(self, ids: Sequence[str]) -> list[dict[str, Any]]:
-        """A row a pair: id, other, cosine, exact."""
-        return [
-            {"id": ids[a], "other": ids[b], "cosine": cosine, "exact": exact}
-            for (a, b), cosine, exact in zip(self.rows.tolist(), self.cosine.tolist(), self.exact.tolist(), strict=True)
-        ]
+    def columns(self, ids: Sequence[str]) -> dict[str, list[Any]]:
+        """A table: id, other, cosine, exact. ids : of the rows."""
+        id, other = ([ids[row] for row in self.rows[:, side].tolist()] for side in (0, 1))
+        return {"id": id, "other": other, "cosine": self.cosine.tolist(), "exact": self.exact.tolist()}
 
 
 def near_duplicates(
