@@ -6,7 +6,7 @@ import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -133,9 +133,7 @@ class _Sheet:
 
     def write(self, x: int, y: int, text: str, colour: str, size: int, width: int | None = None) -> None:
         """A line of text; where it is wider than `width` pixels, its middle is left out."""
-        from PIL import ImageFont
-
-        font = ImageFont.truetype(font_file(), size, layout_engine=ImageFont.Layout.BASIC)
+        font = _font(size)
         text = known_characters(" ".join(text.split()))
         shown, kept = text, min(len(text), 200)
         while width is not None and kept and font.getlength(shown) > width:
@@ -148,3 +146,10 @@ class _Sheet:
         out = io.BytesIO()
         self._image.quantize(256).save(out, "PNG", optimize=True)
         return out.getvalue()
+
+
+@cache
+def _font(size: int) -> Any:
+    from PIL import ImageFont
+
+    return ImageFont.truetype(font_file(), size, layout_engine=ImageFont.Layout.BASIC)

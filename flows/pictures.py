@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -72,12 +73,19 @@ def drawable(text: str) -> str:
 
 def known_characters(text: str) -> str:
     """A text with a question mark for each character that the pictures' font lacks."""
-    from matplotlib.font_manager import get_font
-
-    known = get_font(font_file()).get_charmap()
+    known = _characters()
     return "".join(c if ord(c) in known else "?" for c in text)
 
 
+@cache
+def _characters() -> frozenset[int]:
+    """Code points that the font draws."""
+    from matplotlib.font_manager import get_font
+
+    return frozenset(get_font(font_file()).get_charmap())
+
+
+@cache
 def font_file() -> str:
     """The font of the pictures, which comes with matplotlib."""
     from matplotlib.font_manager import FontProperties, findfont

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from embedders.base import Embedder
 from embedders.errors import InputError
 from embedders.registry import embedder_class
-from flows.evaluations import Evaluation, LinkPrediction
+from flows.evaluations import Evaluation, Labelled, LinkPrediction
 from flows.yaml_file import explain, fields_of, line_of, messages, read_yaml, unknown_name
 from storage.inputs.specs import AnyDataset, DatasetSpec
 from storage.paths import check_name
@@ -153,6 +153,8 @@ class Pipeline(Frozen):
             for place, evaluation in enumerate(evaluations):
                 if isinstance(evaluation, LinkPrediction) and name in self.spaces:
                     yield from self._links_problems(name, place)
+                if isinstance(evaluation, Labelled) and evaluation.labels and name in self.spaces:
+                    yield from self._labels_problems(name, place)
                 if evaluation.name in seen:
                     yield (
                         ("evaluate", name),
@@ -170,6 +172,19 @@ class Pipeline(Frozen):
         yield (
             ("evaluate", name, place, "metric"),
             f"got link_prediction, and {name} is of {dataset!r}, a dataset of kind {spec.kind} that holds no edges out. {remedy}.",
+        )
+
+    def _labels_problems(self, name: str, place: int) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Only some datasets have labels."""
+        spec = self.datasets.get(self.spaces[name].dataset)
+        if spec is None or getattr(spec, "labels", None) is not None:
+            return
+        able = "labels" in type(spec).model_fields
+        remedy = f"Add labels to {self.spaces[name].dataset}, or give" if able else "Give"
+        yield (
+            ("evaluate", name, place, "labels"),
+            f"got labels: dataset, and {name} is of {self.spaces[name].dataset!r}, a dataset of kind {spec.kind} that names none. "
+            f"{remedy} a file of labels here: path, id, label.",
         )
 
     def _space_problems(self, name: str, spec: SpaceSpec) -> Iterator[tuple[tuple[str, ...], str]]:

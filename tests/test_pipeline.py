@@ -54,7 +54,7 @@ WRONG = [
     ("words: {dataset", "words: {start: nodes, dataset", 6, 'spaces.words.start: got "nodes"; expected keys with values.'),
     ("nodes: [{", "nods: [{", 9, "evaluate.nods: got the space 'nods', which the file does not name; expected one of words, nodes. Did you mean 'nodes'?"),
     ("metric: neighbours", "metric: neighbors", 9, "evaluate.nodes.0: got 'neighbors'; expected one of 'label_probe', 'neighbours', 'node_classification', 'link_prediction', 'word_similarity', 'analogies'."),
-    ("metric: neighbours, ", "", 9, "evaluate.nodes.0: got no metric; expected metric: one of label_probe, neighbours, node_classification, link_prediction, word_similarity, analogies."),
+    ("metric: neighbours, ", "", 9, "evaluate.nodes.0: got no metric; expected metric: one of label_probe, knn, neighbours, retrieval, near_duplicates, node_classification, link_prediction, word_similarity, analogies."),
     ("k: 3", "kk: 3", 9, "evaluate.nodes.0.kk: got the unknown key 'kk'; expected one of id, k, label, metric, name, path. Did you mean 'k'?"),
     ("k: 3", "k: 0", 9, "evaluate.nodes.0.k: got 0; expected greater than or equal to 1."),
     ("k: 3}", "k: 3}, {name: side, metric: neighbours, path: labels.tsv}", 9, "evaluate.nodes: got the evaluation name 'side' twice; expected unique names. Rename one."),
