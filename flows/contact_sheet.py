@@ -78,9 +78,15 @@ class _Pictures:
         self._images = images
         self._limit = params.get("pixel_limit", PIXEL_LIMIT)
         self._place = {name: row for row, name in enumerate(images.ids) if name in wanted}
+        self._tiles: dict[str, Image | str] = {}
 
     def tile(self, id: str, digest: str | None) -> Image | str:
         """The centre square of a picture, or why there is none. digest : what it was embedded as."""
+        if id not in self._tiles:
+            self._tiles[id] = self._decoded(id, digest)
+        return self._tiles[id]
+
+    def _decoded(self, id: str, digest: str | None) -> Image | str:
         from PIL import Image
 
         from embedders.image.decode import DecodeError, decode
