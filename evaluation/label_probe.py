@@ -13,7 +13,8 @@ from embedders.base import Vectors
 from embedders.errors import InputError
 from embedders.kernels.blas import one_thread
 from evaluation.base import Report, Score, size, wilson
-from evaluation.matching import Labelled, labelled
+from evaluation.knn import macro_f1
+from evaluation.matching import labelled
 
 FOLDS = 5
 MAX_ITERATIONS = 1000
@@ -57,7 +58,7 @@ def label_probe(vectors: Vectors, labels: Mapping[str, str], *, trivial: Mapping
     hits = int((guess == kept.codes).sum())
     scores = [
         Score("accuracy", hits / len(guess), *wilson(hits, len(guess))),
-        Score("macro_f1", _macro_f1(kept, guess)),
+        Score("macro_f1", macro_f1(kept.codes, guess)),
         Score("majority", float(kept.sizes.max() / len(guess))),
     ]
     not_converged = {"vectors": unfinished}
@@ -98,12 +99,6 @@ def _out_of_fold(matrix: Any, codes: NDArray[np.int64]) -> tuple[NDArray[np.int6
             guess[test] = probe.predict(matrix[test])
             unfinished += int(max(model.n_iter_) >= MAX_ITERATIONS)
     return guess, unfinished
-
-
-def _macro_f1(kept: Labelled, guess: NDArray[np.int64]) -> float:
-    """The mean over classes of 2 * hits / (members + guesses)."""
-    hits = np.bincount(kept.codes[guess == kept.codes], minlength=len(kept.classes))
-    return float((2 * hits / (kept.sizes + np.bincount(guess, minlength=len(kept.classes)))).mean())
 
 
 def _baseline(name: str, matrix: Any, n: int) -> Any:

@@ -72,6 +72,21 @@ class Labelled:
         """(classes,) members of each class."""
         return np.bincount(self.codes, minlength=len(self.classes)).astype(np.int64)
 
+    def shared(self) -> NDArray[np.int64]:
+        """Positions in `rows` of those that are not alone in their class.
+
+        Raises
+        ------
+        InputError : all are.
+        """
+        found = np.flatnonzero(self.sizes[self.codes] > 1)
+        if not len(found):
+            raise InputError(
+                f"Got {len(self.rows)} labelled vectors of {len(self.classes)} classes, each alone in its class; expected "
+                "at least two of one class. Use a coarser label, or label more rows."
+            )
+        return found
+
     def keep(self, classes: NDArray[np.bool_]) -> Labelled:
         """Only the members of the classes marked in `classes` (one mark a class)."""
         kept = classes[self.codes]

@@ -11,7 +11,7 @@ from embedders.base import Embedder
 from embedders.errors import InputError
 from embedders.registry import embedder_class
 from embedders.views import Views
-from flows.evaluations import LinkPrediction
+from flows.evaluations import Labelled, LinkPrediction
 from flows.yaml_file import explain, unknown_name
 from storage.paths import check_name
 
@@ -37,8 +37,7 @@ def problems(pipeline: Pipeline) -> Iterator[Problem]:
             yield ("evaluate", name), unknown_name("space", name, pipeline.entries)
             continue
         for place, evaluation in enumerate(evaluations):
-            if isinstance(evaluation, LinkPrediction):
-                yield from _links(pipeline, name, place)
+            yield from _evaluation(pipeline, name, place, evaluation)
     for space in pipeline.entries:
         seen: set[str] = set()
         for evaluation in pipeline.evaluations(space):
@@ -48,6 +47,13 @@ def problems(pipeline: Pipeline) -> Iterator[Problem]:
                     f"got the evaluation name {evaluation.name!r} twice; expected unique names. Rename one.",
                 )
             seen.add(evaluation.name)
+
+
+def _evaluation(pipeline: Pipeline, name: str, place: int, evaluation: Any) -> Iterator[Problem]:
+    if isinstance(evaluation, LinkPrediction):
+        yield from _links(pipeline, name, place)
+    if isinstance(evaluation, Labelled) and evaluation.labels:
+        yield from _labels(pipeline, name, place)
 
 
 def _links(pipeline: Pipeline, name: str, place: int) -> Iterator[Problem]:
@@ -60,6 +66,21 @@ def _links(pipeline: Pipeline, name: str, place: int) -> Iterator[Problem]:
     yield (
         ("evaluate", name, place, "metric"),
         f"got link_prediction, and {name} is of {dataset!r}, a dataset of kind {spec.kind} that holds no edges out. {remedy}.",
+    )
+
+
+def _labels(pipeline: Pipeline, name: str, place: int) -> Iterator[Problem]:
+    """Only some datasets have labels."""
+    dataset = pipeline.spec(name).dataset
+    spec = pipeline.datasets.get(dataset)
+    if spec is None or getattr(spec, "labels", None) is not None:
+        return
+    able = "labels" in type(spec).model_fields
+    remedy = f"Add labels to {dataset}, or give" if able else "Give"
+    yield (
+        ("evaluate", name, place, "labels"),
+        f"got labels: dataset, and {name} is of {dataset!r}, a dataset of kind {spec.kind} that names none. "
+        f"{remedy} a file of labels here: path, id, label.",
     )
 
 

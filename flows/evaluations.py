@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -12,6 +12,7 @@ from embedders.base import Vectors
 from embedders.data import Documents, Graph, HeldOut, Images
 from embedders.errors import InputError
 from evaluation.base import Report
+from storage import tables
 from storage.digests import DigestCache
 from storage.space import Space, Version
 
@@ -25,14 +26,26 @@ class Evaluated(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
+    threads: ClassVar[int] = 1  # cores it works on; 0: all
 
 
 class Labelled(Evaluated):
-    """An evaluation that reads labels of ids."""
+    """An evaluation that reads labels of ids: of a file, or those of the dataset."""
 
-    path: str = Field(description="a .tsv or .csv file with a header, .jsonl or .parquet")
+    path: str | None = Field(None, description="a .tsv or .csv file with a header, .jsonl or .parquet")
     id: str = Field("id", description="the column of ids")
     label: str = Field("label", description="the column of labels")
+    labels: Literal["dataset"] | None = Field(
+        None, description="dataset: the labels that the dataset names, not a file"
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.path is None) == (self.labels is None):
+            raise ValueError("either path, or labels: dataset")
+        if self.labels and (aside := sorted(self.model_fields_set & {"id", "label", "split"})):
+            raise ValueError(f"no {' and no '.join(aside)} beside labels: dataset; they are columns of a file")
+        return self
 
 
 class LabelProbe(Labelled):
@@ -56,6 +69,32 @@ def _shares(value: Any) -> Any:
     if value == []:
         raise ValueError("a share, such as 0.9, or some")
     return value if isinstance(value, list | tuple) else [value]
+
+
+class Knn(Labelled):
+    """The vote of a row's nearest neighbours predicts its label, leave-one-out."""
+
+    metric: Literal["knn"]
+    k: int = Field(5, ge=1, description="neighbours that vote")
+    threads: ClassVar[int] = 0
+
+
+class Retrieval(Labelled):
+    """Mean average precision of each row's search for the others of its label."""
+
+    metric: Literal["retrieval"]
+    queries: int = Field(10_000, ge=1, description="rows that ask, at most; drawn at random where there are more")
+    seed: int = Field(0, ge=0, description="of the draw")
+    threads: ClassVar[int] = 0
+
+
+class NearDuplicates(Evaluated):
+    """Pairs of rows that are nearly the same, and rows of the same content."""
+
+    metric: Literal["near_duplicates"]
+    threshold: float = Field(0.95, gt=0, le=1, description="least cosine of a pair")
+    listed: int = Field(100_000, ge=0, description="pairs that are written down, the most alike; all are counted")
+    threads: ClassVar[int] = 0
 
 
 class NodeClassification(Labelled):
@@ -101,7 +140,15 @@ class Analogies(Evaluated):
 
 
 Evaluation = Annotated[
-    LabelProbe | Neighbours | NodeClassification | LinkPrediction | WordSimilarity | Analogies,
+    LabelProbe
+    | Neighbours
+    | Knn
+    | Retrieval
+    | NearDuplicates
+    | NodeClassification
+    | LinkPrediction
+    | WordSimilarity
+    | Analogies,
     Field(discriminator="metric"),
 ]
 
@@ -109,35 +156,70 @@ Evaluation = Annotated[
 def judge(pipeline: Pipeline, version: Version, evaluation: Any) -> Report:
     """Score a version as one entry of `evaluate:` says."""
     from evaluation.analogies import analogies, read_questions
+    from evaluation.word_similarity import read_pairs, word_similarity
+
+    match evaluation:
+        case Labelled():
+            return _labels(pipeline, version, evaluation)
+        case LinkPrediction():
+            return _links(pipeline, version)
+        case NearDuplicates():
+            return _duplicates(version, evaluation)
+        case WordSimilarity():
+            return word_similarity(version.vectors, read_pairs(pipeline.base / evaluation.path))
+        case Analogies():
+            questions = read_questions(pipeline.base / evaluation.path)
+            return analogies(version.vectors, questions, method=evaluation.method, restrict=evaluation.restrict)
+    raise AssertionError(evaluation)
+
+
+def _labels(pipeline: Pipeline, version: Version, evaluation: Labelled) -> Report:
+    """How well vectors tell labels."""
+    from evaluation.knn import knn
     from evaluation.label_probe import label_probe
     from evaluation.labels import read_label_sets, read_labels
     from evaluation.neighbours import neighbours
     from evaluation.node_classification import node_classification
-    from evaluation.word_similarity import read_pairs, word_similarity
+    from evaluation.retrieval import retrieval
+    from flows.labels import labels_for
 
-    vectors, similarity = version.vectors, version.manifest.similarity
-    if isinstance(evaluation, LinkPrediction):
-        return _links(pipeline, version)
-    path = pipeline.base / evaluation.path
+    vectors, similarity, space = version.vectors, version.manifest.similarity, version.manifest.space
+    if isinstance(evaluation, NodeClassification):
+        if evaluation.path is None:
+            sets: dict[str, tuple[str, ...]] = {
+                row: (label,) for row, label in labels_for(pipeline, space, evaluation).items()
+            }
+        else:
+            sets = read_label_sets(pipeline.base / evaluation.path, evaluation.id, evaluation.label)
+        return node_classification(
+            vectors, sets, train=evaluation.train, repeats=evaluation.repeats, seed=evaluation.seed,
+            split=None if evaluation.split is None else read_labels(pipeline.base / str(evaluation.path), evaluation.id, evaluation.split),
+            trivial=trivial_features(pipeline, version, vectors, sets, kinds=(Graph,)),
+        )  # fmt: skip
+    labels = labels_for(pipeline, space, evaluation)
     match evaluation:
         case LabelProbe():
-            labels = read_labels(path, evaluation.id, evaluation.label)
             return label_probe(vectors, labels, trivial=trivial_features(pipeline, version, vectors, labels))
         case Neighbours():
-            labels = read_labels(path, evaluation.id, evaluation.label)
             return neighbours(vectors, labels, k=evaluation.k, similarity=similarity)
-        case NodeClassification():
-            sets = read_label_sets(path, evaluation.id, evaluation.label)
-            return node_classification(
-                vectors, sets, train=evaluation.train, repeats=evaluation.repeats, seed=evaluation.seed,
-                split=None if evaluation.split is None else read_labels(path, evaluation.id, evaluation.split),
-                trivial=trivial_features(pipeline, version, vectors, sets, kinds=(Graph,)),
-            )  # fmt: skip
-        case WordSimilarity():
-            return word_similarity(vectors, read_pairs(path))
-        case Analogies():
-            return analogies(vectors, read_questions(path), method=evaluation.method, restrict=evaluation.restrict)
+        case Knn():
+            return knn(vectors, labels, k=evaluation.k, similarity=similarity)
+        case Retrieval():
+            return retrieval(vectors, labels, queries=evaluation.queries, seed=evaluation.seed, similarity=similarity)
     raise AssertionError(evaluation)
+
+
+def _duplicates(version: Version, evaluation: NearDuplicates) -> Report:
+    """Near duplicates; their pairs are written beside the metrics."""
+    from evaluation.near_duplicates import near_duplicates
+
+    vectors = version.vectors
+    digests = version.table(["digest"]).column("digest").to_pylist()
+    report, pairs = near_duplicates(vectors, digests, threshold=evaluation.threshold, listed=evaluation.listed)
+    tables.record_pairs(
+        version.paths, version.manifest.space, version.number, evaluation.name, pairs.columns(vectors.ids)
+    )
+    return report
 
 
 def _links(pipeline: Pipeline, version: Version) -> Report:
@@ -178,14 +260,15 @@ def trivial_features(
     """What a label could be guessed from without learning: pixels of a picture, degrees of a node, words of a document."""
     import numpy as np
 
-    if pipeline.spec(version.manifest.space).fuse:
+    from flows.labels import read_dataset
+
+    space = version.manifest.space
+    if pipeline.spec(space).fuse:
         return _views(version, vectors)
-    spec = pipeline.dataset(version.manifest.space)  # by the space: the dataset may have another name by now
-    kind = Graph if Graph in spec.gives else type(pipeline.recipe(version.manifest.space)).data
+    kind = Graph if Graph in pipeline.dataset(space).gives else type(pipeline.recipe(space)).data
     if kind not in kinds:
         return None
-    cache = version.paths.cache
-    data: Any = spec.read(spec.scan(pipeline.base, DigestCache(cache)), kind, cache=cache)
+    data = read_dataset(pipeline, space, kind)  # by the space: the dataset may have another name by now
     place = {row: i for i, row in enumerate(data.ids)}
     rows = np.array([place.get(row, -1) for row in vectors.ids])
     wanted = np.array([row in labels for row in vectors.ids]) & (rows >= 0)
@@ -200,12 +283,7 @@ def trivial_features(
         return {"one_hot": presence(replace(data, ids=vectors.ids, digests=vectors.ids, offsets=pieces))}
     from embedders.image.pixels import pixels
 
-    chosen = Images(
-        [data.ids[i] for i in rows[wanted]],
-        [data.files[i] for i in rows[wanted]],
-        [data.digests[i] for i in rows[wanted]],
-    )
-    found = pixels(chosen)
+    found = pixels(data.select(rows[wanted].tolist()))
     features = np.zeros((len(vectors), found.shape[1]), np.float32)
     features[wanted] = found
     return {"pixels": features}

@@ -202,13 +202,15 @@ def _scan(pipeline: Pipeline, name: str, cache: DigestCache) -> Scan:
 def evaluation_fingerprint(pipeline: Pipeline, evaluation: Any, cache: DigestCache) -> str:
     """16 hex digits over an evaluation's options and the bytes of its file, if it has one."""
     files = []
-    if hasattr(evaluation, "path"):
+    if getattr(evaluation, "path", None) is not None:
         files = [pipeline.base / evaluation.path]
         if not files[0].is_file():
             raise InputError(
                 f"evaluation {evaluation.name!r}: got path {evaluation.path!r} ({files[0]}), where there is no such file. Mend the path (it is relative to the pipeline file)."
             )
     options = evaluation.model_dump(mode="json", exclude={"path"})
+    if options.get("labels", "") is None:  # an option that came later changes no old fingerprint
+        del options["labels"]
     return hashlib.sha256(json.dumps([options, cache.digests(files)], sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import base64
-import io
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from embedders.errors import InputError, PolyvecError
+from embedders.data import Images
+from embedders.errors import PolyvecError
 from evaluation.neighbours import nearest
-from flows.evaluations import Labelled
+from flows.contact_sheet import contact_sheet
+from flows.evaluations import NearDuplicates
+from flows.labels import known_labels, read_dataset
+from flows.pictures import draw
 from flows.pipeline import Pipeline
 from flows.steps import ReleaseRef, ScoreRef, VersionRef
+from storage import tables
 from storage.places import AnyPath
 from storage.space import Version
 
-COLOURS = 12  # labels that get a colour of their own; the rest are grey
-POINTS = 500  # rows drawn; t-SNE of more takes seconds
-COMPANIONS = ("macro_f1", "average_precision")  # shown beside the headline
+COUNTS = ("pairs", "exact_groups")
+COMPANIONS = ("macro_f1", "average_precision", "r_precision")  # shown beside the headline
+PAIRS = 5  # near duplicates that are named
 INLINE = 400_000  # characters of pictures that an artifact carries; the server takes half a megabyte
 
 
@@ -90,35 +94,48 @@ def headline(ref: ScoreRef) -> str:
             continue  # also a section, the companion of a baseline, another share to train on
         name = name or whose
         wide = f" of dim {ref.sizes[name]['dim']:,}" if name in ref.sizes else ""
-        baselines.append(f"{name} {v:.3f}{wide}")
+        baselines.append(f"{name} {v:,.0f}" if metric in COUNTS else f"{name} {v:.3f}{wide}")
     return ", ".join(shown) + (f" ({', '.join(baselines)})" if baselines else "")
 
 
 def write_report(pipeline: Pipeline, run: str, rows: Sequence[Row], released: ReleaseRef | None = None) -> AnyPath:
-    """Write `report.md` and a picture of each new space under the store's `_reports`; returns the file."""
+    """Write `report.md` and pictures of each new space under the store's `_reports`; returns the file."""
     folder = pipeline.vectors.paths.report(run)
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = {}
     sections = []
     for row in rows:
-        if row.status != "new":
-            continue
-        version = pipeline.vectors.space(row.space).version(row.version or "latest")
-        pictures[row.space] = f"{row.space}.png"
-        (folder / pictures[row.space]).write_bytes(draw(version, labels_of(pipeline, row.space)))
-        sections.append(_section(version, pictures[row.space], row.scores))
+        if row.status.startswith("new"):
+            version = pipeline.vectors.space(row.space).version(row.version or "latest")
+            pictures, lack = _pictures(pipeline, version)
+            for name, content in pictures.items():
+                (folder / name).write_bytes(content)
+            sections.append(_section(pipeline, version, list(pictures), row.scores) + lack)
     report = folder / "report.md"
     pieces = [f"# polyvec run {run}", markdown_table(rows), _told(released, rows), *sections]
     report.write_bytes("\n\n".join(pieces).encode())
     return report
 
 
+def _pictures(pipeline: Pipeline, version: Version) -> tuple[dict[str, bytes], str]:
+    """PNGs by file name: the map, and of pictures the contact sheet; and why there is no sheet where there should be."""
+    space = version.manifest.space
+    labels = known_labels(pipeline, space)
+    found, lack = {f"{space}.png": draw(version, labels)}, ""
+    if len(version) > 1 and issubclass(type(pipeline.recipe(space)).data, Images):
+        try:  # (no space has a name with a tilde)
+            found[f"{space}~neighbours.png"] = contact_sheet(version, read_dataset(pipeline, space), labels)
+        except PolyvecError as error:
+            lack = f"\nNo contact sheet: {_safe(str(error))}\n"
+    return found, lack
+
+
 def inline(report: AnyPath) -> str:
-    """The report with its pictures inside, for an artifact; pictures past INLINE bytes stay beside the file."""
+    """The report with its pictures inside, small ones first, for an artifact; what is past INLINE stays beside the file."""
     text = report.read_bytes().decode()
     room = INLINE
-    for picture in sorted(path for path in report.parent.iterdir() if path.name.endswith(".png")):
-        data = base64.b64encode(picture.read_bytes()).decode()
+    pictures = {path: path.read_bytes() for path in report.parent.iterdir() if path.name.endswith(".png")}
+    for picture, content in sorted(pictures.items(), key=lambda pair: (len(pair[1]), pair[0].name)):
+        data = base64.b64encode(content).decode()
         room -= len(data)
         place = (
             f"](data:image/png;base64,{data})"
@@ -171,14 +188,15 @@ def neighbours_of(version: Version, rows: Sequence[int], k: int) -> list[list[tu
     ]
 
 
-def _section(version: Version, picture: str, scores: Sequence[ScoreRef]) -> str:
+def _section(pipeline: Pipeline, version: Version, pictures: Sequence[str], scores: Sequence[ScoreRef]) -> str:
     m = version.manifest
     excluded = ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in m.counts.excluded.items() if n) or "0"
     lines = [
         f"## {m.space} @ {m.version}\n",
         f"{m.recipe.kind} on dataset {m.dataset}: {len(version):,} {m.entity} vectors of {m.dim} numbers, {m.similarity}; "
         f"input {m.counts.input:,}, reused {m.counts.reused:,}, excluded {excluded}, quarantined {m.counts.quarantined:,}.\n",
-        f"![{m.space}]({picture})\n",
+        *_told_of_rows(pipeline, version),
+        *(f"![{m.space}]({picture})\n" for picture in pictures),
     ]
     if one_hot := next((ref.sizes["one_hot"] for ref in scores if "one_hot" in ref.sizes), None):
         mine = 4 * len(version) * version.dim
@@ -195,6 +213,32 @@ def _section(version: Version, picture: str, scores: Sequence[ScoreRef]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _told_of_rows(pipeline: Pipeline, version: Version) -> list[str]:
+    """Why rows are in quarantine, how many have the same content, and which are nearly the same."""
+    m = version.manifest
+    lines = []
+    if rejected := Counter(row["code"] for row in pipeline.vectors.quarantine(version)):
+        codes = sorted(rejected.items(), key=lambda pair: (-pair[1], pair[0]))
+        lines.append(f"In quarantine: {', '.join(f'{code} {n:,}' for code, n in codes)}.\n")
+    content = version.table(["digest"]).column("digest").drop_null()
+    counts = np.asarray(content.value_counts().field("counts"))
+    if (counts > 1).any():
+        same = counts[counts > 1]
+        lines.append(
+            f"Exact duplicates: {same.sum():,} rows of {len(same):,} contents; each has its own id and vector.\n"
+        )
+    for asked in pipeline.evaluations(m.space):
+        if isinstance(asked, NearDuplicates):
+            pairs = tables.near_duplicates(version.paths, m.space, version.number, asked.name)
+            shown = [
+                f"- {_safe(pair['id'])}, {_safe(pair['other'])}: {pair['cosine']:.3f}{' (same content)' if pair['exact'] else ''}"
+                for pair in pairs[:PAIRS]
+            ]
+            if shown:
+                lines += [f"Most alike of {len(pairs):,} pairs listed by {_safe(asked.name)}:\n", *shown, ""]
+    return lines
+
+
 def megabytes(n: float) -> str:
     """Bytes for people.
 
@@ -206,75 +250,3 @@ def megabytes(n: float) -> str:
 
 def _safe(text: str) -> str:
     return "".join("\\" + c if c in "\\`*_[]<>|#" else " " if c in "\r\n" else c for c in text)
-
-
-def labels_of(pipeline: Pipeline, space: str) -> Mapping[str, str]:
-    """Labels that an evaluation of the space knows, for colours; empty when there is none."""
-    from evaluation.labels import read_labels
-
-    for evaluation in pipeline.evaluations(space):
-        if isinstance(evaluation, Labelled):
-            try:
-                return read_labels(pipeline.base / evaluation.path, evaluation.id, evaluation.label)
-            except InputError:  # the evaluation itself says what is wrong
-                return {}
-    return {}
-
-
-def draw(version: Version, labels: Mapping[str, str]) -> bytes:
-    """A PNG of the vectors in two dimensions, coloured by label; without labels the first rows carry their names.
-
-    A version that took rows over is drawn by PCA: it may not take longer to draw than to make.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    from evaluation.projection import project
-
-    ids, matrix = version.ids, version.matrix
-    known = np.flatnonzero([name in labels for name in ids])
-    if not len(known):
-        labels, known = {}, np.arange(min(len(ids), POINTS))
-    quick = version.manifest.counts.reused > 0
-    rows, xy = project(matrix[known], seed=0, limit=POINTS, quick=quick)
-    names = ids[known][rows]
-    figure = Figure(figsize=(8, 5.5), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes: Any = figure.add_subplot()
-    axes.set_axis_off()
-    axes.set_title(
-        f"{version.manifest.space} @ {version.number}: {len(version):,} x {version.dim}, {len(rows):,} drawn by {'PCA' if quick else 't-SNE'}",
-        fontsize=11,
-    )
-    if labels:
-        _scatter(axes, xy, [labels.get(name, "") for name in names])
-    else:
-        axes.scatter(*xy.T, s=4, c="#bbbbbb")
-        for (x, y), name in list(zip(xy, names, strict=True))[:: max(1, len(rows) // 60)]:
-            axes.annotate(_drawable(str(name)), (x, y), fontsize=7, parse_math=False)
-    out = io.BytesIO()
-    figure.savefig(out, format="png")
-    return out.getvalue()
-
-
-def _scatter(axes: Any, xy: Any, labels: Sequence[str]) -> None:
-    from matplotlib import colormaps
-
-    values, counts = np.unique(labels, return_counts=True)
-    colours = colormaps["Paired"].colors  # type: ignore[attr-defined]
-    common = values[np.argsort(-counts, kind="stable")]
-    shown = np.array(labels)
-    drawn = []
-    for i, value in enumerate(common):
-        dots = axes.scatter(*xy[shown == value].T, s=9, color=[colours[i] if i < COLOURS else "#cccccc"])
-        drawn.append((dots, _drawable(value)))
-    handles, texts = zip(*drawn[:COLOURS], strict=True)
-    axes.legend(handles, texts, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
-
-
-def _drawable(text: str) -> str:
-    """The beginning of a text, without characters that the picture's font lacks."""
-    from matplotlib.font_manager import FontProperties, findfont, get_font
-
-    known = get_font(findfont(FontProperties())).get_charmap()
-    return "".join(c if ord(c) in known else "?" for c in text[:24]).replace("$", r"\$")

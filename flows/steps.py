@@ -290,7 +290,7 @@ def evaluate_space(pipeline: Pipeline, ref: VersionRef, name: str) -> ScoreRef:
     store = pipeline.vectors
     evaluation = next(e for e in pipeline.evaluations(ref.space) if e.name == name)
     version = store.space(ref.space).version(ref.version)
-    with budget().take(1):
+    with budget().take(evaluation.threads):
         report = judge(pipeline, version, evaluation)
     fingerprint = evaluation_fingerprint(pipeline, evaluation, DigestCache(store.paths.cache))
     scores = [(s.metric, s.value, s.low, s.high) for s in report.scores]

@@ -111,7 +111,17 @@ def messages(path: Path, lines: Any, model: type[BaseModel], error: ValidationEr
 
 TAGS = {
     "kind": ("corpus", "images", "graph", "interactions"),
-    "metric": ("label_probe", "neighbours", "node_classification", "link_prediction", "word_similarity", "analogies"),
+    "metric": (
+        "label_probe",
+        "knn",
+        "neighbours",
+        "retrieval",
+        "near_duplicates",
+        "node_classification",
+        "link_prediction",
+        "word_similarity",
+        "analogies",
+    ),
 }
 
 

@@ -3,7 +3,7 @@
 STORE/<space>/                a Delta table: one space
 STORE/<space>/v00007-<run>/   the Parquet parts that version 7 added
 STORE/_models/<space>/<fingerprint>-v7-<run>/   the encoder of version 7 and of those that went on from it
-STORE/_metrics, _quarantine, _releases   Delta tables
+STORE/_metrics, _quarantine, _near_duplicates, _releases   Delta tables
 STORE/_cache, _locks          safe to delete when nothing runs
 STORE/_reports/<run>/         run reports
 
@@ -88,6 +88,10 @@ class Paths:
     @property
     def quarantine(self) -> AnyPath:
         return self.root / "_quarantine"
+
+    @property
+    def near_duplicates(self) -> AnyPath:
+        return self.root / "_near_duplicates"
 
     @property
     def releases(self) -> AnyPath:

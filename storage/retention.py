@@ -110,7 +110,7 @@ def garbage(space: Space, gone: Sequence[Version] = ()) -> list[Garbage]:
 def log_garbage(paths: Paths) -> list[Garbage]:
     """Files of the log tables that were written anew since, and that nobody can be at any more."""
     found: list[Garbage] = []
-    for folder in (paths.metrics, paths.quarantine, paths.releases):
+    for folder in (paths.metrics, paths.quarantine, paths.near_duplicates, paths.releases):
         needless = delta.needless(folder, READERS) if delta.is_table(folder) else ()
         for stored in walk(folder):
             path = inside(stored.place, folder)

@@ -1,4 +1,4 @@
-"""The tables beside the spaces: metrics and quarantine."""
+"""The tables beside the spaces: metrics, quarantine, near duplicates."""
 
 from __future__ import annotations
 
@@ -25,6 +25,13 @@ QUARANTINE = pa.schema(
     [
         ("space", pa.string()), ("version", pa.int64()), ("run", pa.string()), ("id", pa.string()),
         ("location", pa.string()), ("code", pa.string()), ("message", pa.string()), ("time", TIME),
+    ]
+)  # fmt: skip
+
+PAIRS = pa.schema(
+    [
+        ("space", pa.string()), ("version", pa.int64()), ("evaluation", pa.string()),
+        ("id", pa.string()), ("other", pa.string()), ("cosine", pa.float64()), ("exact", pa.bool_()), ("time", TIME),
     ]
 )  # fmt: skip
 
@@ -65,6 +72,26 @@ def metrics(paths: Paths, space: str, version: int) -> list[dict[str, Any]]:
     """The recorded metrics of one version, oldest first, each evaluation's headline before its other scores."""
     rows = logs.read_rows(paths.metrics, METRICS, {"space": space, "version": version})
     return sorted(rows, key=lambda row: (row["time"], row["evaluation"], row["notes"] is None))
+
+
+def record_pairs(paths: Paths, space: str, version: int, evaluation: str, pairs: Mapping[str, Sequence[Any]]) -> None:
+    """Write near duplicates down in the place of those that the evaluation found in the version before.
+
+    pairs : equally long columns "id", "other", "cosine", "exact".
+    """
+    n = len(pairs["id"])
+    fixed = {"space": space, "version": version, "evaluation": evaluation, "time": datetime.now(UTC)}
+    columns = {name: pairs[name] if name in pairs else [fixed[name]] * n for name in PAIRS.names}
+    name = evaluation.replace("'", "''")
+    rows = pa.table(columns, schema=PAIRS)
+    logs.replace(paths.near_duplicates, rows, f"space = '{space}' AND evaluation = '{name}'")
+
+
+def near_duplicates(paths: Paths, space: str, version: int, evaluation: str) -> list[dict[str, Any]]:
+    """Pairs that an evaluation found in a version, the most alike first; none where a newer version was judged since."""
+    wanted = {"space": space, "version": version, "evaluation": evaluation}
+    rows = logs.read_rows(paths.near_duplicates, PAIRS, wanted)
+    return sorted(rows, key=lambda row: (-row["cosine"], row["id"], row["other"]))
 
 
 def quarantined(paths: Paths, space: str) -> list[dict[str, Any]]:

@@ -10,9 +10,9 @@ import pytest
 from embedders.data import HeldOut
 from embedders.errors import InputError
 from flows.evaluations import LinkPrediction, judge
+from flows.labels import known_labels
 from flows.pipeline import Pipeline, schema
 from flows.plan import make_plan
-from flows.report import labels_of
 from storage.digests import DigestCache
 from tests.helpers_store import PARAMS, edit, run_steps, write_edges, write_project
 
@@ -97,7 +97,7 @@ def test_a_version_is_not_judged_on_edges_it_may_know(file):
         ("train: [0.5, 0.25]", "train: [0.5, x]", r"evaluate\.whole\.0\.train\.1: got \"x\"; expected a valid number"),
         ("repeats: 4", "repeats: 0", r"evaluate\.whole\.0\.repeats: got 0; expected"),
         ("repeats: 4", "split: part", r"either split, or train, repeats and seed"),
-        ("repeats: 4", "part: x", r"unknown key 'part'; expected one of id, label, metric, name, path, repeats, seed, split, train"),
+        ("repeats: 4", "part: x", r"unknown key 'part'; expected one of id, label, labels, metric, name, path, repeats, seed, split, train"),
         ("metric: link_prediction", "metric: link_prediction, path: labels.tsv", r"unknown key 'path'; expected one of metric, name"),
     ],
 )  # fmt: skip
@@ -125,7 +125,7 @@ def test_labels_are_several_where_a_file_says_so(file):
     run_steps(file)
     notes = json.loads(scores(file, "whole")["micro_f1"]["notes"])
     assert notes["multi_label"] and (notes["n"], notes["classes"], notes["labels"]) == (16, 3, 1.5)
-    assert labels_of(Pipeline.load(file), "whole") == {}  # no colours for two labels
+    assert known_labels(Pipeline.load(file), "whole") == {}  # no colours for two labels
 
 
 def test_a_split_of_the_file(file):
@@ -164,6 +164,6 @@ def test_a_graph_that_grew_is_held_out_and_judged_anew(file):
 
 def test_editors_know_the_new_keys():
     known = schema()["$defs"]
-    assert set(known["NodeClassification"]["properties"]) == {"name", "path", "id", "label", "metric", "train", "repeats", "seed", "split"}  # fmt: skip
+    assert set(known["NodeClassification"]["properties"]) == {"name", "path", "id", "label", "labels", "metric", "train", "repeats", "seed", "split"}  # fmt: skip
     assert set(known["LinkPrediction"]["properties"]) == {"name", "metric"}
     assert np.all([name in known for name in ("LabelProbe", "Neighbours", "WordSimilarity", "Analogies")])

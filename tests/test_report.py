@@ -8,9 +8,10 @@ import re
 import numpy as np
 import pytest
 
-from flows import report, steps
+from flows import pictures, steps
+from flows.pictures import draw
 from flows.pipeline import Pipeline
-from flows.report import Row, cells, draw, headline, inline, markdown_table, neighbours_of, write_report
+from flows.report import Row, cells, headline, inline, markdown_table, neighbours_of, write_report
 from flows.steps import ScoreRef, VersionRef
 from storage.store import VectorStore
 from tests.helpers_store import AWKWARD, edit, encoder_of, matrix_of, put, run_steps, write_project
@@ -122,7 +123,7 @@ def test_more_labels_than_colours(store):
 
 @pytest.mark.parametrize("labelled", [0, 5, 200])
 def test_many_rows_are_thinned_out(store, monkeypatch, labelled):
-    monkeypatch.setattr(report, "POINTS", 50)
+    monkeypatch.setattr(pictures, "POINTS", 50)
     ids = [f"n{i}" for i in range(300)]
     picture(draw(put(store, encoder_of(ids)), {name: "x" for name in ids[:labelled]}))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,30 +14,45 @@ from flows.cli.look import Reference
 
 if TYPE_CHECKING:
     from embedders.base import Matrix, Similarity
+    from embedders.errors import InputError
     from storage.lookup import Lookup
 
 K = Annotated[int, typer.Option("-k", min=1, help="How many.")]
+ASKED = 64  # queries that are compared with all rows in one pass
 HINTED = 100_000  # rows whose ids are compared with one that is not known
+
+Found = Sequence[tuple[int, float]]  # row and score, the best first
 
 
 def search(
     reference: Reference,
-    query: Annotated[str, typer.Argument(help="An id of the space.")],
+    queries: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="QUERY...",
+            help="An id of the space, or (in a space of pictures) a picture file; an id goes before a file of the same "
+            "name, ./NAME is always a file.",
+        ),
+    ],
     k: K = 10,
     file: File = DEFAULT_FILE,
     as_json: Json = False,
 ) -> None:
-    """Find the rows nearest to one row, or to a word that is composed of subwords."""
+    """Find the rows nearest to one row, to a picture file, or to a word that is composed of subwords."""
     from evaluation.neighbours import best
     from storage.lookup import Lookup
 
     lookup = Lookup(load_store(file).find(reference))
-    rows, vectors = _vectors(lookup, [query])
+    rows, vectors = _vectors(lookup, queries)
     similarity = lookup.version.manifest.similarity
-    [scores] = _similarities(lookup, vectors, similarity)
-    found = best(scores, k, exclude=rows)
     sign = -1 if similarity == "l2" else 1
-    _print_found(lookup, [(place, sign * score) for place, score in found], similarity, as_json)
+    answers: list[Found] = []
+    for first in range(0, len(queries), ASKED):
+        part = slice(first, first + ASKED)
+        for query, scores in zip(queries[part], _similarities(lookup, vectors[part], similarity), strict=True):
+            found = best(scores, k, exclude=[rows[query]] if query in rows else ())
+            answers.append([(place, sign * score) for place, score in found])
+    _print_found(lookup, queries, answers, similarity, as_json)
 
 
 def analogy(
@@ -71,11 +87,12 @@ def analogy(
     rows, vectors = _vectors(lookup, asked, fold=True)
     among = similarities(vectors, vectors, "cosine")
     scores = combined(_similarities(lookup, vectors, "cosine"), among, signs, how)
-    _print_found(lookup, best(scores, k, exclude=rows), "cosine" if how == "add" else "3CosMul", as_json)
+    found = best(scores, k, exclude=list(rows.values()))
+    _print_found(lookup, [""], [found], "cosine" if how == "add" else "3CosMul", as_json)
 
 
-def _vectors(lookup: Lookup, asked: Sequence[str], *, fold: bool = False) -> tuple[list[int], Matrix]:
-    """Rows that some ids have, and a vector of each id (t, dim): its row's, else one that the encoder composes.
+def _vectors(lookup: Lookup, asked: Sequence[str], *, fold: bool = False) -> tuple[dict[str, int], Matrix]:
+    """Rows of the ids among some queries, and a vector of each query (t, dim): its row's, else one that is made of it.
 
     fold : where there is no such id, look for it in lower case.
 
@@ -85,32 +102,60 @@ def _vectors(lookup: Lookup, asked: Sequence[str], *, fold: bool = False) -> tup
     """
     import numpy as np
 
-    found = lookup.rows(asked)
+    from flows.queries import takes_pictures
+
+    pictures = takes_pictures(lookup.version)
+    found = lookup.rows(name for name in asked if not (pictures and name.startswith("./")))
     if fold and (left := [name for name in asked if name not in found]):
         lower = lookup.rows({name.lower() for name in left})
         found |= {name: lower[name.lower()] for name in left if name.lower() in lower}
     rows = list(found.values())
     unseen = [name for name in dict.fromkeys(asked) if name not in found]
     place = {name: i for i, name in enumerate([*found, *unseen])}
-    matrix = np.concatenate([lookup.vectors(rows), _composed(lookup, unseen)]) if unseen else lookup.vectors(rows)
-    return rows, matrix[[place[name] for name in asked]]
+    parts = [lookup.vectors(rows)]
+    if unseen:
+        parts.append(_embedded(lookup, unseen) if pictures else _composed(lookup, unseen))
+    matrix = np.concatenate(parts)
+    return found, matrix[[place[name] for name in asked]]
+
+
+def _embedded(lookup: Lookup, names: Sequence[str]) -> Matrix:
+    """(names, dim) vectors of picture files, and a line that says so."""
+    from flows.queries import embed_pictures
+
+    version = lookup.version
+    for name in names:
+        if not Path(name).is_file():
+            raise _unknown(lookup, name, " and no picture file")
+    vectors = embed_pictures(version, names)
+    for name in names:
+        text = f"{name!r} is a picture file; its vector was made with the encoder of {version.manifest.space} @ {version.number}."
+        err.print(text, markup=False, soft_wrap=True)
+    return vectors
+
+
+def _unknown(lookup: Lookup, name: str, also: str = "") -> InputError:
+    """What is said of a query that is no id. also: what else it is not."""
+    from embedders.errors import InputError
+
+    version = lookup.version
+    alike = [other for other in lookup.first_ids(HINTED) if abs(len(other) - len(name)) <= 2]
+    close = difflib.get_close_matches(name, alike, 5)
+    hint = f" Close ones: {', '.join(close)}." if close else ""
+    return InputError(
+        f"Got {name!r}, which is no id of {version.manifest.space} @ {version.number}{also}; expected one of its "
+        f"{len(version):,} ids{', or a picture file' if also else ''}.{hint}"
+    )
 
 
 def _composed(lookup: Lookup, words: Sequence[str]) -> Matrix:
     """(words, dim) vectors of words that are no ids, and a line that says so."""
-    from embedders.errors import InputError
     from embedders.registry import embedder_class, known
 
     version = lookup.version
     kind = version.manifest.recipe.kind
     if kind not in known() or not getattr(embedder_class(kind), "subwords", False):
-        word = words[0]
-        alike = [other for other in lookup.first_ids(HINTED) if abs(len(other) - len(word)) <= 2]
-        close = difflib.get_close_matches(word, alike, 5)
-        hint = f" Close ones: {', '.join(close)}." if close else ""
-        raise InputError(
-            f"Got {word!r}, which is no id of {version.manifest.space} @ {version.number}; expected one of its {len(version):,} ids.{hint}"
-        )
+        raise _unknown(lookup, words[0])
     encoder: Any = version.encoder()
     vectors: Matrix = encoder.vectors_of(words)
     for word in words:
@@ -130,10 +175,16 @@ def _similarities(lookup: Lookup, queries: Matrix, similarity: Similarity) -> Ma
         return np.concatenate(lookup.scan(lambda part: similarities(part, queries, similarity)), axis=1)
 
 
-def _print_found(lookup: Lookup, found: Sequence[tuple[int, float]], measure: str, as_json: bool) -> None:
-    names = lookup.ids([row for row, _ in found])
-    scored = [(name, score) for name, (_, score) in zip(names, found, strict=True)]
+def _print_found(lookup: Lookup, queries: Sequence[str], answers: Sequence[Found], measure: str, as_json: bool) -> None:
+    """What was found; of several queries each line begins with its own."""
+    names = iter(lookup.ids([row for found in answers for row, _ in found]))
+    lines = [(query, next(names), score) for query, found in zip(queries, answers, strict=True) for _, score in found]
+    many = len(queries) > 1
     if as_json:
-        print_json([{"id": name, "score": round(score, 6)} for name, score in scored])
+        own = [{"query": query} if many else {} for query, *_ in lines]
+        print_json(
+            [head | {"id": name, "score": round(score, 6)} for head, (_, name, score) in zip(own, lines, strict=True)]
+        )
     else:
-        print_table(["id", measure], [[name, f"{score:.4f}"] for name, score in scored], [measure])
+        rows = [[*([query] if many else []), name, f"{score:.4f}"] for query, name, score in lines]
+        print_table([*(["query"] if many else []), "id", measure], rows, [measure])
