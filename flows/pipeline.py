@@ -164,13 +164,30 @@ class Pipeline(Frozen):
         """Links are predicted of a graph, and of edges that it held out."""
         dataset = self.spaces[name].dataset
         spec = self.datasets.get(dataset)
-        if spec is None or getattr(spec, "hold_out", None) is not None:
+        if spec is not None and spec.holds_out and (seen := self._seen_by(name)):
+            yield (
+                ("evaluate", name, place, "metric"),
+                f"got link_prediction, and {name} begins at {seen!r}, a space of the graph {self.spaces[seen].dataset!r}, which may "
+                f"have seen the edges held out. Let {seen} be of {dataset}, too.",
+            )
+        if spec is None or spec.holds_out:
             return
         remedy = "Take it out" if spec.kind != "graph" else f"Add hold_out: {{share: 0.1, seed: 0}} to {dataset}"
         yield (
             ("evaluate", name, place, "metric"),
             f"got link_prediction, and {name} is of {dataset!r}, a dataset of kind {spec.kind} that holds no edges out. {remedy}.",
         )
+
+    def _seen_by(self, name: str) -> str | None:
+        """The space of another graph that a space begins at, by way of others, too."""
+        dataset, passed = self.spaces[name].dataset, {name}
+        while (start := self.spaces[name].start) and start.space in self.spaces and start.space not in passed:
+            name = start.space
+            passed.add(name)
+            other = self.spaces[name].dataset
+            if other != dataset and getattr(self.datasets.get(other), "kind", None) == "graph":
+                return name
+        return None
 
     def _space_problems(self, name: str, spec: SpaceSpec) -> Iterator[tuple[tuple[str, ...], str]]:
         if spec.dataset not in self.datasets:

@@ -127,16 +127,19 @@ def embed_space(
             return version_ref(parent, fresh=False)
         data = dataset.read(scan, recipe.data, cache=store.paths.cache, progress=progress)
         asked = time.monotonic()
+        anew = force or dataset.holds_out
         with budget().take(getattr(recipe, "threads", 1)):
             started += time.monotonic() - asked  # waiting for cores is not the space's work
-            before = starts.goes_on_from(spec, recipe, parent, scan.digest, force=force)
+            before = starts.goes_on_from(spec, recipe, parent, scan.digest, force=anew)
 
             def begin() -> Beginning:
                 return starts.beginning(pipeline, name, recipe, data, upstream, before, board().say)
 
-            into = starts.folds_into(spec, recipe, parent, scan.digest, force=force)
+            into = starts.folds_into(spec, recipe, parent, scan.digest, force=anew)
             folded = starts.folded(name, spec, recipe, data, into, board().say)
-            work = _work(writer, recipe, data, source, begin, folded, force=force, progress=progress)
+            work = _work(
+                writer, recipe, data, source, begin, folded, force=force, same=dataset.holds_out, progress=progress
+            )
             version = writer.commit(
                 work.source, work.encoder, work.batches, work.encoder.excluded(data), started,
                 reuse=work.reuse, encoder_of=work.encoder_of, replace=replace,
@@ -170,7 +173,7 @@ class Work:
 
 def _work(
     writer: Writer, recipe: Embedder[Any], data: Any, source: Source, begin: Callable[[], Beginning],
-    folded: Folded | None = None, *, force: bool, progress: Progress,
+    folded: Folded | None = None, *, force: bool, same: bool = False, progress: Progress,
 ) -> Work:  # fmt: skip
     source = replace(source, rows=len(data), rejected=getattr(data, "rejected", ()))
     if folded is not None:
@@ -183,7 +186,7 @@ def _work(
             board().say(warning)
         source = replace(source, rows=encoder.rows(data), warm_start=None if start.warm is None else start.warm.number)
         return Work(source, encoder, encoder.encode(data, progress=progress))
-    found = basis(writer, recipe, source.digest, source.made_from, force=force, say=board().say)
+    found = basis(writer, recipe, source.digest, source.made_from, force=force, same=same, say=board().say)
     encoder = found.encoder(recipe, lambda: recipe.fit(data, start=begin().encoder, progress=progress))
     reuse = found.reuse(data, encoder, board().say)
     if reuse.resumed:
