@@ -176,7 +176,7 @@ def test_two_types_that_are_all_joined():
     """Pairs of a and a are not joined, but are no question."""
     full = of_types(8, 2, [(a, b) for a in range(0, 8, 2) for b in range(1, 8, 2)])
     with pytest.raises(
-        InputError, match="Got a graph with 0 pairs .* at least 4, one for each edge held out, of the same"
+        InputError, match=r"Got a graph with 0 pairs .* at least 4, one for each edge held out, of the same"
     ):
         hold_out(full, 0.25, 0)
     assert len(hold_out(replace(full, types=None, type_names=()), 0.25, 0)[1].edges) == 4
