@@ -213,10 +213,10 @@ def _extent(
     recipe = pipeline.recipe(name)
     if not recipe.inductive:
         spec = pipeline.spaces[name]
-        anew = pipeline.dataset(name).holds_out
-        before = goes_on_from(spec, recipe, latest, scan.digest, force=anew)
+        dataset = pipeline.dataset(name)
+        before = goes_on_from(spec, recipe, latest, dataset, scan.digest, force=False)
         on = "" if before is None else f": goes on from version {before.number}"
-        if folds_into(spec, recipe, latest, scan.digest, force=anew) is None:
+        if folds_into(spec, recipe, latest, dataset, scan.digest, force=False) is None:
             return on
         return f": at most {spec.fold_in:g} of the rows new: folded in; else trained{on.replace(': ', ', ')}"
     rows = pipeline.dataset(name).rows(scan)

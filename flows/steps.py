@@ -114,7 +114,7 @@ def embed_space(
         upstream = store.space(spec.start.space).version("latest") if spec.start and spec.start.space else None
         source = Source(
             spec.dataset, scan.digest, 0, {} if upstream is None else {upstream.manifest.space: upstream.number},
-            start=starts.given(pipeline, name, DigestCache(store.paths.cache)),
+            options=dataset.options_digest, start=starts.given(pipeline, name, DigestCache(store.paths.cache)),
         )  # fmt: skip
         parent = writer.parent
         if (
@@ -127,15 +127,14 @@ def embed_space(
             return version_ref(parent, fresh=False)
         data = dataset.read(scan, recipe.data, cache=store.paths.cache, progress=progress)
         asked = time.monotonic()
-        anew = force or dataset.holds_out
         with budget().take(getattr(recipe, "threads", 1)):
             started += time.monotonic() - asked  # waiting for cores is not the space's work
-            before = starts.goes_on_from(spec, recipe, parent, scan.digest, force=anew)
+            before = starts.goes_on_from(spec, recipe, parent, dataset, scan.digest, force=force)
 
             def begin() -> Beginning:
                 return starts.beginning(pipeline, name, recipe, data, upstream, before, board().say)
 
-            into = starts.folds_into(spec, recipe, parent, scan.digest, force=anew)
+            into = starts.folds_into(spec, recipe, parent, dataset, scan.digest, force=force)
             folded = starts.folded(name, spec, recipe, data, into, board().say)
             work = _work(
                 writer, recipe, data, source, begin, folded, force=force, same=dataset.holds_out, progress=progress

@@ -100,7 +100,7 @@ def _not_joined(
     def codes(first: Pairs, second: Pairs) -> Pairs:
         if not directed:
             first, second = np.minimum(first, second), np.maximum(first, second)
-        pairs = (first * n + second)[first != second]
+        pairs: Pairs = (first * n + second)[first != second]
         return pairs[~_contains(joined, pairs)]
 
     if total <= 4 * (len(joined) + count):  # dense: all pairs are hardly more than the edges

@@ -84,6 +84,12 @@ class DatasetSpec(BaseModel, ABC):
         return (self.pattern,)
 
     @property
+    def options_digest(self) -> str:
+        """16 hex digits over what decides how the files are read, whatever they hold."""
+        text = json.dumps([self.reader, self.options], ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
     def holds_out(self) -> bool:
         """Whether part of it is kept from training. Other contents keep another part, so that training begins anew."""
         return False
