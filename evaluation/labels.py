@@ -137,7 +137,8 @@ def _texts(cell: object) -> list[str]:
 
 
 def _text(value: object) -> str:
-    return "" if value is None else str(value)
+    """Nothing for NaN, too: so tables say that a number lacks."""
+    return "" if value is None or value != value else str(value)
 
 
 def _column(path: str, header: Sequence[str], name: str) -> int:

@@ -60,13 +60,31 @@ def _links(pipeline: Pipeline, name: str, place: int) -> Iterator[Problem]:
     """Links are predicted of a graph, and of edges that it held out."""
     dataset = pipeline.spec(name).dataset
     spec = pipeline.datasets.get(dataset)
-    if spec is None or getattr(spec, "hold_out", None) is not None:
+    if spec is not None and spec.holds_out and (seen := _seen_by(pipeline, name)):
+        yield (
+            ("evaluate", name, place, "metric"),
+            f"got link_prediction, and {name} begins at {seen!r}, a space of the graph {pipeline.spec(seen).dataset!r}, which may "
+            f"have seen the edges held out. Let {seen} be of {dataset}, too.",
+        )
+    if spec is None or spec.holds_out:
         return
     remedy = "Take it out" if spec.kind != "graph" else f"Add hold_out: {{share: 0.1, seed: 0}} to {dataset}"
     yield (
         ("evaluate", name, place, "metric"),
         f"got link_prediction, and {name} is of {dataset!r}, a dataset of kind {spec.kind} that holds no edges out. {remedy}.",
     )
+
+
+def _seen_by(pipeline: Pipeline, name: str) -> str | None:
+    """The space of another graph that a space begins at, by way of others, too."""
+    dataset, passed = pipeline.spec(name).dataset, {name}
+    while (start := pipeline.spec(name).start) and start.space in pipeline.entries and start.space not in passed:
+        name = start.space
+        passed.add(name)
+        other = pipeline.spec(name).dataset
+        if other != dataset and getattr(pipeline.datasets.get(other), "kind", None) == "graph":
+            return name
+    return None
 
 
 def _labels(pipeline: Pipeline, name: str, place: int) -> Iterator[Problem]:

@@ -223,9 +223,10 @@ def _extent(
     recipe = pipeline.recipe(name)
     if not recipe.inductive:
         spec = pipeline.spaces[name]
-        before = goes_on_from(spec, recipe, latest, scan.digest, force=False)
+        dataset = pipeline.dataset(name)
+        before = goes_on_from(spec, recipe, latest, dataset, scan.digest, force=False)
         on = "" if before is None else f": goes on from version {before.number}"
-        if folds_into(spec, recipe, latest, scan.digest, force=False) is None:
+        if folds_into(spec, recipe, latest, dataset, scan.digest, force=False) is None:
             return on
         return f": at most {spec.fold_in:g} of the rows new: folded in; else trained{on.replace(': ', ', ')}"
     rows = pipeline.dataset(name).rows(scan)

@@ -11,6 +11,7 @@ from embedders.errors import InputError, PolyvecError
 from flows.made import Made
 from storage.digests import DigestCache
 from storage.errors import UnreachableError
+from storage.inputs.base import DatasetSpec
 from storage.manifest import Manifest, Start
 from storage.space import Version
 
@@ -36,7 +37,13 @@ def given(pipeline: Pipeline, name: str, cache: DigestCache) -> Start | None:
 
 
 def goes_on_from(
-    spec: SpaceSpec, recipe: Embedder[Any], parent: Made | None, digest: str, *, force: bool
+    spec: SpaceSpec,
+    recipe: Embedder[Any],
+    parent: Made | None,
+    dataset: DatasetSpec | None,
+    digest: str,
+    *,
+    force: bool,
 ) -> Made | None:
     """The version that training goes on from: the one before, when nothing but the contents of its dataset changed.
 
@@ -44,21 +51,37 @@ def goes_on_from(
     new in the dataset gets the vector that the start has for it.
     """
     goes_on = spec.warm_start and recipe.warm_start
-    return _contents_changed(spec, recipe, parent, digest, force=force) if goes_on else None
+    return _contents_changed(spec, recipe, parent, dataset, digest, force=force) if goes_on else None
 
 
-def folds_into(spec: SpaceSpec, recipe: Embedder[Any], parent: Made | None, digest: str, *, force: bool) -> Made | None:
+def folds_into(
+    spec: SpaceSpec,
+    recipe: Embedder[Any],
+    parent: Made | None,
+    dataset: DatasetSpec | None,
+    digest: str,
+    *,
+    force: bool,
+) -> Made | None:
     """The version that new rows may be folded into, under the same condition."""
-    return _contents_changed(spec, recipe, parent, digest, force=force) if spec.fold_in and recipe.folds_in else None
+    folds_in = spec.fold_in and recipe.folds_in
+    return _contents_changed(spec, recipe, parent, dataset, digest, force=force) if folds_in else None
 
 
 def _contents_changed(
-    spec: SpaceSpec, recipe: Embedder[Any], parent: Made | None, digest: str, *, force: bool
+    spec: SpaceSpec,
+    recipe: Embedder[Any],
+    parent: Made | None,
+    dataset: DatasetSpec | None,
+    digest: str,
+    *,
+    force: bool,
 ) -> Made | None:
-    if parent is None or force or spec.start is not None:
+    if parent is None or dataset is None or force or spec.start is not None or dataset.holds_out:
         return None
     m: Manifest = parent.manifest
     same = (m.fingerprint, m.dataset, m.made_from) == (recipe.fingerprint, spec.dataset, {})
+    same = same and m.dataset_options in (None, dataset.options_digest)  # older versions do not say
     return parent if same and m.dataset_digest != digest else None
 
 

@@ -112,6 +112,7 @@ def embed(
     or from an encode that was cut off: only rows that are new or changed are embedded.
     """
     spec, recipe, store = pipeline.spaces[name], pipeline.recipe(name), pipeline.vectors
+    dataset = pipeline.datasets.get(spec.dataset)
     with ExitStack() as held:
         writers = {
             space: held.enter_context(writing(store.space(space), run, wait=LOCK_WAIT, waiting=board().say))
@@ -123,7 +124,7 @@ def embed(
         upstream = {space: store.space(space).version("latest") for space in pipeline.upstreams(name)}
         source = Source(
             spec.source, scan.digest, 0, {space: version.number for space, version in upstream.items()},
-            start=starts.given(pipeline, name, DigestCache(store.paths.cache)),
+            options=dataset.options_digest if dataset else None, start=starts.given(pipeline, name, DigestCache(store.paths.cache)),
         )  # fmt: skip
         before = made({space: writer.parent for space, writer in writers.items()})
         if (
@@ -166,17 +167,19 @@ def _commit(
 ) -> dict[str, Version]:  # fmt: skip
     """Do what is left to do, and commit it."""
     spec, recipe, say = pipeline.spaces[name], pipeline.recipe(name), board().say
-    goes_on = starts.goes_on_from(spec, recipe, before, source.digest, force=force)
+    dataset = pipeline.datasets.get(spec.dataset)
+    goes_on = starts.goes_on_from(spec, recipe, before, dataset, source.digest, force=force)
 
     def begin() -> Beginning:
         first = None if spec.fuse else next(iter(upstream.values()), None)
         return starts.beginning(pipeline, name, recipe, data, first, goes_on, say)
 
-    into = starts.folds_into(spec, recipe, before, source.digest, force=force)
+    into = starts.folds_into(spec, recipe, before, dataset, source.digest, force=force)
     folded = starts.folded(name, spec, recipe, data, into, say)
     if pipeline.outputs(name) != (name,):
         return _commit_sides(name, writers, recipe, data, source, begin, folded, started, replace, progress)
-    work = _work(writers[name], recipe, data, source, begin, folded, force=force, progress=progress)
+    same = dataset is not None and dataset.holds_out
+    work = _work(writers[name], recipe, data, source, begin, folded, force=force, same=same, progress=progress)
     version = writers[name].commit(
         work.source, work.encoder, work.batches, work.encoder.excluded(data), started,
         reuse=work.reuse, encoder_of=work.encoder_of, replace=replace,
@@ -234,7 +237,7 @@ class Work:
 
 def _work(
     writer: Writer, recipe: Embedder[Any], data: Any, source: Source, begin: Callable[[], Beginning],
-    folded: Folded | None = None, *, force: bool, progress: Progress,
+    folded: Folded | None = None, *, force: bool, same: bool = False, progress: Progress,
 ) -> Work:  # fmt: skip
     source = replace_in(source, rows=len(data), rejected=getattr(data, "rejected", ()))
     if folded is not None:
@@ -250,7 +253,7 @@ def _work(
             source, rows=encoder.rows(data), warm_start=None if start.warm is None else start.warm.number
         )
         return Work(source, encoder, encoder.encode(data, progress=progress))
-    found = basis(writer, recipe, source.digest, source.made_from, force=force, say=board().say)
+    found = basis(writer, recipe, source.digest, source.made_from, force=force, same=same, say=board().say)
     encoder = found.encoder(recipe, lambda: recipe.fit(data, start=begin().encoder, progress=progress))
     reuse = found.reuse(data, encoder, board().say)
     if reuse.resumed:

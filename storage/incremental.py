@@ -71,15 +71,23 @@ def basis(
     made_from: Mapping[str, int | str],
     *,
     force: bool,
+    same: bool = False,
     say: Callable[[str], None],
 ) -> Basis:
-    """Look for what can be gone on from. dataset : its digest. made_from : as in the manifest. force : begin anew."""
+    """Look for what can be gone on from.
+
+    dataset : its digest. made_from : as in the manifest. force : begin anew. same : go on only from the same dataset.
+    """
     folder, name = writer.paths.unfinished(writer.space.name), writer.space.name
     unfinished = Unfinished(folder, _key(recipe.fingerprint, made_from), dataset, anew=force)
     parent = writer.parent
     if force:
         unfinished.clear()
-    elif parent and (parent.manifest.fingerprint, parent.manifest.made_from) == (recipe.fingerprint, dict(made_from)):
+    elif (
+        parent
+        and (parent.manifest.fingerprint, parent.manifest.made_from) == (recipe.fingerprint, dict(made_from))
+        and (not same or parent.manifest.dataset_digest == dataset)
+    ):
         try:
             return Basis(name, parent, parent.encoder(recipe), unfinished)
         except UnreachableError:

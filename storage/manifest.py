@@ -101,6 +101,7 @@ class Manifest(Head):
     side: str = Field("", description="which of several entities that were learned together; empty where there is one")
     dataset: str
     dataset_digest: str
+    dataset_options: str | None = Field(None, description="digest of how the dataset was read, whatever it held")
     dataset_rejected: NonNegativeInt = Field(0, description="documents of the dataset that could not be read")
     counts: Counts
     model: str = Field(description="the fitted encoder, relative to the store")

@@ -31,7 +31,7 @@ from storage.space import Space, Version
 
 @dataclass(frozen=True)
 class Source:
-    """What a version is made from. digest: of the dataset; rows: entities in it; upstream: spaces, with versions;
+    """What a version is made from. digest: of the dataset; options: digest of how it was read; rows: entities in it; upstream: spaces, with versions;
     start: vectors from outside; warm_start: the version of the same space that training went on from; folded_into: the
     one whose training still holds, when rows were only folded in; side: which of several entities learned together.
     """
@@ -40,6 +40,7 @@ class Source:
     digest: str
     rows: int
     upstream: Mapping[str, int]
+    options: str | None = None
     rejected: tuple[Rejected, ...] = ()
     start: Start | None = None
     warm_start: int | None = None
@@ -123,7 +124,7 @@ class Writer:
             manifest = Manifest(
                 **head.model_dump(),
                 parent=None if self.parent is None else self.parent.number,
-                side=source.side, dataset=source.dataset, dataset_digest=source.digest, dataset_rejected=len(source.rejected), upstream=dict(source.upstream), start=source.start, warm_start=source.warm_start, folded_into=source.folded_into, counts=counts,
+                side=source.side, dataset=source.dataset, dataset_digest=source.digest, dataset_options=source.options, dataset_rejected=len(source.rejected), upstream=dict(source.upstream), start=source.start, warm_start=source.warm_start, folded_into=source.folded_into, counts=counts,
                 model=inside(model, self.paths.root), model_files=model_files, files=(*reuse.kept, *files), libraries=library_versions(),
                 machine=_machine(encoder, source), seconds=round(time.monotonic() - started, 3), run=self.run, created=datetime.now(UTC),
             )  # fmt: skip

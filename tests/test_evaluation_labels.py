@@ -110,6 +110,13 @@ def test_labels_in_parquet(tmp_path):
             read_labels(tmp_path / path, "id", "label")
 
 
+def test_a_number_that_lacks_is_no_label(tmp_path):
+    pq.write_table(pa.table({"id": [1, 2, 3], "label": [1.0, float("nan"), 2.0]}), tmp_path / "l.parquet")
+    (tmp_path / "l.jsonl").write_text('{"id": 1, "label": 1.0}\n{"id": 2, "label": NaN}\n{"id": 3, "label": 2.0}\n')
+    for path in ("l.parquet", "l.jsonl"):
+        assert read_labels(tmp_path / path, "id", "label") == {"1": "1.0", "3": "2.0"}
+
+
 def test_bad_json_lines_of_labels(tmp_path):
     path = write_json(tmp_path / "l.jsonl")
     with pytest.raises(InputError, match=r"'colour', which does not exist.*id, label"):

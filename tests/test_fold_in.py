@@ -291,6 +291,16 @@ def test_when_it_is_trained_all_the_same(file, how):
     assert version.number == 2 and version.manifest.folded_into is None and version.manifest.counts.folded_in == 0
 
 
+def test_another_way_to_read_it_is_no_change_of_contents(file):
+    edit(file, "edges: links.tsv", "edges: links.tsv, directed: true")
+    assert why(file) == "the dataset changed"
+    assert run_steps(file) == []
+    m = nodes(file)[0].manifest
+    assert (m.version, m.folded_into, m.warm_start) == (2, None, None)
+    add(file, ("new", "a0"))
+    assert run_steps(file) == ["nodes: 1 of 17 rows are new since version 2 was trained: folded in, no training"]
+
+
 def test_it_needs_no_warm_start(file):
     edit(file, "fold_in: 0.25", "warm_start: false, fold_in: 0.25")
     add(file, ("new", "a0"))

@@ -118,7 +118,7 @@ def test_another_class_version(done, monkeypatch):
     from embedders.graph.node2vec import Node2Vec
 
     monkeypatch.setattr(Node2Vec, "version", 99)
-    assert actions(done)["nodes"][:2] == ("embed", "node2vec itself changed: version 3 -> 99")
+    assert actions(done)["nodes"][:2] == ("embed", "node2vec itself changed: version 4 -> 99")
 
 
 def test_changed_data(done):

@@ -132,3 +132,51 @@ def test_the_last_free_pairs_are_found():
     training, held = hold_out(graph(every[3:]), 0.07, 0)  # 42 joined, 3 held out, 3 free
     assert sorted(pairs(held.non_edges)) == sorted((b, a) for a, b in every[:3])
     assert len(training.indices) == 2 * 39
+
+
+def of_types(n, kinds, edges, directed=False):
+    """Nodes whose types take turns."""
+    names = tuple("abcdef"[:kinds])
+    types = (np.arange(n) % kinds).astype(np.int16)
+    return replace(graph(edges, n, directed=directed), types=types, type_names=names)
+
+
+def kinds_of(graph, rows):
+    names = [tuple(graph.type_names[t] for t in graph.types[pair]) for pair in rows]
+    return sorted(names if graph.directed else (tuple(sorted(pair)) for pair in names))
+
+
+@given(EDGES, st.booleans(), st.integers(1, 4), st.integers(0, 3))
+def test_pairs_that_are_not_joined_are_of_the_same_types(edges, directed, kinds, seed):
+    whole = of_types(30, kinds, edges, directed)  # 30: of each two types many are not joined
+    assume(len({pair for pair in entries(whole) if len(set(pair)) > 1}) > 3)
+    training, held = hold_out(whole, 0.4, seed)
+    every, apart = set(entries(whole)), pairs(held.non_edges)
+    assert kinds_of(whole, held.edges) == kinds_of(whole, held.non_edges)
+    assert len(set(apart)) == len(apart) == len(held.edges) and not set(apart) & every
+    assert all(a != b if directed else a < b for a, b in apart)
+    untyped = hold_out(replace(whole, types=None, type_names=()), 0.4, seed)
+    assert np.array_equal(held.edges, untyped[1].edges) and np.array_equal(training.indices, untyped[0].indices)
+
+
+@pytest.mark.parametrize("n", [12, 60])
+def test_pairs_of_two_types_are_drawn_evenly(n):
+    """A ring in which types take turns: only a and b are joined."""
+    ring = of_types(n, 2, [(i, (i + 1) % n) for i in range(n)])
+    count, runs = np.zeros((n, n)), 1500
+    for seed in range(runs):
+        count[tuple(hold_out(ring, 0.34, seed)[1].non_edges.T)] += 1
+    seen, possible = count[count > 0], n * n // 4 - n
+    assert len(seen) == possible
+    mean = seen.mean()
+    assert np.square(seen - mean).sum() / mean < possible + 4 * np.sqrt(2 * possible)  # chi squared
+
+
+def test_two_types_that_are_all_joined():
+    """Pairs of a and a are not joined, but are no question."""
+    full = of_types(8, 2, [(a, b) for a in range(0, 8, 2) for b in range(1, 8, 2)])
+    with pytest.raises(
+        InputError, match=r"Got a graph with 0 pairs .* at least 4, one for each edge held out, of the same"
+    ):
+        hold_out(full, 0.25, 0)
+    assert len(hold_out(replace(full, types=None, type_names=()), 0.25, 0)[1].edges) == 4

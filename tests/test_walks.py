@@ -166,3 +166,11 @@ def test_tiny_and_huge_parameters_stay_finite():
     for p, q in ((1e-300, 1e-300), (1e300, 1e300), (5e-324, 1)):
         walks = Walker(replace(g), p=p, q=q, threads=1).walks(np.arange(7, dtype=np.int32), length=20, seed=0)
         assert (walks >= 0).all()
+
+
+def test_a_row_of_small_weights_beside_one_of_huge_ones():
+    """Sums of rows are of these rows alone."""
+    g = graph([(0, 1), (2, 3), (3, 4), (4, 5)], weights=[1e30, 1, 1, 1])
+    walks = Walker(g, p=0.5, q=2, threads=1).walks(np.full(20_000, 3, np.int32), length=3, seed=1)
+    back = walks[walks[:, 1] == 4, 2] == 3
+    assert abs(back.mean() - 0.8) < 0.02  # 2 of 2 + 1/2

@@ -22,7 +22,8 @@ def hold_out(graph: Graph, share: float, seed: int) -> tuple[Graph, HeldOut]:
     seed : of the draws.
 
     Returns the training graph, with all nodes, features and types (nodes may have lost their last neighbour), and the
-    pairs held out beside as many others, drawn uniformly of the pairs that are not joined in the whole graph.
+    pairs held out beside as many others, drawn uniformly of the pairs that are not joined in the whole graph; where nodes
+    have types, as many of each two types, as pairs of types that are never joined are no question.
     Raises InputError where fewer than two pairs are joined, or too few are not.
     """
     if not 0 < share < 1:
@@ -41,7 +42,7 @@ def hold_out(graph: Graph, share: float, seed: int) -> tuple[Graph, HeldOut]:
     rng = np.random.default_rng(seed)
     count = min(max(round(share * len(joined)), 1), len(joined) - 1)
     held = np.sort(joined[rng.choice(len(joined), count, replace=False, shuffle=False)])
-    apart = _not_joined(joined, n, count, graph.directed, rng)
+    apart = _apart(graph, joined, held, rng)
     return _without(graph, entries, held), HeldOut(graph.ids, _as_rows(held, n), _as_rows(apart, n))
 
 
@@ -58,26 +59,58 @@ def _codes(graph: Graph) -> tuple[Pairs, NDArray[np.bool_]]:
     return np.minimum(row, column) * n + np.maximum(row, column), row < column
 
 
-def _not_joined(joined: Pairs, n: int, count: int, directed: bool, rng: np.random.Generator) -> Pairs:
-    """`count` distinct pairs that are not in `joined` (sorted), sorted. Uniform, in memory of the graph's own size."""
-    total = n * (n - 1) // (1 if directed else 2)
+def _apart(graph: Graph, joined: Pairs, held: Pairs, rng: np.random.Generator) -> Pairs:
+    """As many pairs that are not joined as are held out, sorted; of nodes with types, as many of each two types."""
+    n = len(graph)
+    if graph.types is None:
+        every = np.arange(n)
+        return _not_joined(joined, n, every, every, len(held), graph.directed, rng)
+    kinds, found = len(graph.type_names), []
+    of_joined, of_held = (_kinds(graph, pairs) for pairs in (joined, held))
+    for kind, count in zip(*np.unique(of_held, return_counts=True), strict=True):
+        one, two = (np.flatnonzero(graph.types == it) for it in divmod(kind, kinds))
+        found.append(_not_joined(joined[of_joined == kind], n, one, two, int(count), graph.directed, rng))
+    return np.sort(np.concatenate(found))
+
+
+def _kinds(graph: Graph, pairs: Pairs) -> Pairs:
+    """The types of both nodes of each pair as one number; undirected: in no order."""
+    assert graph.types is not None
+    first, second = (graph.types[rows].astype(np.int64) for rows in np.divmod(pairs, len(graph)))
+    if not graph.directed:
+        first, second = np.minimum(first, second), np.maximum(first, second)
+    return first * len(graph.type_names) + second
+
+
+def _not_joined(
+    joined: Pairs, n: int, one: Pairs, two: Pairs, count: int, directed: bool, rng: np.random.Generator
+) -> Pairs:
+    """`count` distinct pairs of a node of `one` and one of `two` that are not in `joined` (sorted), sorted.
+
+    one, two : rows, the same or none in common. Uniform, in memory of the graph's own size.
+    """
+    alike = one[0] == two[0]
+    total = len(one) * (len(two) - alike) // (1 if directed or not alike else 2)
     if total - len(joined) < count:
         raise InputError(
             f"Got a graph with {total - len(joined)} pairs of nodes that are not joined; expected at least {count}, one for "
-            "each edge held out. Hold out a smaller share; a complete graph has none to judge on."
+            "each edge held out, of the same types. Hold out a smaller share; a complete graph has none to judge on."
         )
+
+    def codes(first: Pairs, second: Pairs) -> Pairs:
+        if not directed:
+            first, second = np.minimum(first, second), np.maximum(first, second)
+        pairs: Pairs = (first * n + second)[first != second]
+        return pairs[~_contains(joined, pairs)]
+
     if total <= 4 * (len(joined) + count):  # dense: all pairs are hardly more than the edges
-        first, second = np.divmod(np.arange(n * n), n)
-        every = np.flatnonzero(first != second if directed else first < second)
-        free = every[~_contains(joined, every)]
+        free = np.unique(codes(np.repeat(one, len(two)), np.tile(two, len(one))))
         return np.sort(free[rng.choice(len(free), count, replace=False, shuffle=False)])
     found = np.empty(0, np.int64)
     while len(found) < count:  # three draws of four, or more, are new
-        first, second = rng.integers(0, n, (2, 2 * (count - len(found)) + 8))
-        if not directed:
-            first, second = np.minimum(first, second), np.maximum(first, second)
-        drawn = (first * n + second)[first != second]
-        found = np.union1d(found, drawn[~_contains(joined, drawn)])
+        size = 2 * (count - len(found)) + 8
+        first, second = one[rng.integers(0, len(one), size)], two[rng.integers(0, len(two), size)]
+        found = np.union1d(found, codes(first, second))
     return np.sort(found[rng.choice(len(found), count, replace=False, shuffle=False)])
 
 

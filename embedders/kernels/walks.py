@@ -28,7 +28,8 @@ class Walker:
         weights, alias, totals = graph.weights, None, None
         if weights is not None:
             alias = alias_rows(graph.indptr, graph.indices, weights)
-            totals = np.diff(np.concatenate([[0.0], np.cumsum(weights, dtype=np.float64)])[graph.indptr])
+            totals, some = np.zeros(len(graph)), np.diff(graph.indptr) > 0
+            totals[some] = np.add.reduceat(weights, graph.indptr[:-1][some], dtype=np.float64) if some.any() else 0
         self._kernel, self._graph = first_order, (graph.indptr, graph.indices, alias, np.zeros(1, np.int64), 1)
         if p != 1 or q != 1:
             single = not graph.directed and weights is None and graph.edge_types is None

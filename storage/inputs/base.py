@@ -83,6 +83,17 @@ class DatasetSpec(BaseModel, ABC):
         """All of them, where there are several."""
         return (self.pattern,)
 
+    @property
+    def options_digest(self) -> str:
+        """16 hex digits over what decides how the files are read, whatever they hold."""
+        text = json.dumps([self.reader, self.options], ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether part of it is kept from training. Other contents keep another part, so that training begins anew."""
+        return False
+
     @abstractmethod
     def read(self, scan: Scan, kind: type, *, cache: Path, progress: Progress = silent) -> Any:
         """The dataset itself. kind: one of `gives`; cache: a local folder for what is derived from the files."""

@@ -157,9 +157,17 @@ def _graph(
         kept = source != target
         source, target = source[kept], target[kept]
         weight, kind = None if weight is None else weight[kept], None if kind is None else kind[kept]
-    return Graph.from_edges(
+    graph = Graph.from_edges(
         ids, source, target, weight, directed=bool(spec.directed), duplicates=spec.duplicates, edge_types=kind, edge_type_names=kinds
     )  # fmt: skip
+    if graph.weights is not None and not np.isfinite(graph.weights).all():
+        entry = int(np.argmin(np.isfinite(graph.weights)))
+        row = int(np.searchsorted(graph.indptr, entry, side="right")) - 1
+        raise InputError(
+            f"Got edges between {ids[row]!r} and {ids[graph.indices[entry]]!r} whose weights sum to more than a float32 can hold; "
+            "expected smaller ones. Divide all weights by a number, or set `duplicates: drop`."
+        )
+    return graph
 
 
 def _with(graph: Graph, nodes: Nodes | None) -> Graph:

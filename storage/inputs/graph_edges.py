@@ -46,6 +46,8 @@ def read_text(path: Path, wanted: Wanted) -> pa.Table:
     try:
         with arrow_stream(path) as file:
             table = arrow_table(file, wanted, look)
+        if _named(wanted):  # Arrow takes one of two columns of one name
+            _check_once(path, wanted.values(), _header(path, look))
     except (pa.ArrowException, *UNREADABLE):
         return _read_lines(path, wanted, look)
     return _read_lines(path, wanted, look) if _first_bad(table) is not None else table
@@ -101,7 +103,7 @@ def _column(path: Path, role: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
         return column
     if role == "weight":
         if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-            return column.cast(pa.float64())
+            return column.cast(pa.float64(), safe=False)  # whole numbers beyond 2^53 are rounded
         raise InputError(f"Got a weight of {kind} in {str(path)!r}; expected numbers. Convert the column.")
     if pa.types.is_integer(kind):  # each is written once, not once a row
         coded = encoded(column)
@@ -135,7 +137,7 @@ def _first_bad(table: pa.Table) -> int | None:
         else:
             good = pc.not_equal(column, "")
         good = good.fill_null(False)
-        if not pc.all(good).as_py():
+        if not pc.all(good, min_count=0).as_py():
             first.append(pc.index(good, False).as_py())
     return min(first, default=None)
 
@@ -150,11 +152,7 @@ def _rows(path: Path, wanted: Wanted, look: Look) -> Iterator[tuple[int, list[An
                 line = line.rstrip("\r\n")
                 if not (line.strip() if look.separator is None else line) or (look.plain and line.startswith("#")):
                     continue
-                fields = (
-                    _BLANKS.split(line.strip(" \t\r\n"))
-                    if look.separator is None
-                    else _fields(path, number, line, look.separator)
-                )
+                fields = _split(path, number, line, look)
                 if places is None:
                     _check_columns(path, wanted.values(), fields)
                     places, width = [fields.index(str(name)) for name in wanted.values()], len(fields)
@@ -170,16 +168,33 @@ def _rows(path: Path, wanted: Wanted, look: Look) -> Iterator[tuple[int, list[An
         raise unreadable(path, error) from error
 
 
-def _fields(path: Path, number: int, line: str, separator: str) -> list[str]:
+def _split(path: Path, number: int, line: str, look: Look) -> list[str]:
+    """The fields of a line."""
+    if look.separator is None:
+        return _BLANKS.split(line.strip(" \t\r\n"))
     try:
-        return next(csv.reader([line], delimiter=separator))
+        return next(csv.reader([line], delimiter=look.separator), [])
     except csv.Error as error:
         raise InputError(
             f"Got line {number} of {str(path)!r}, which cannot be cut into fields ({error}). Mend the line."
         ) from error
 
 
+def _header(path: Path, look: Look) -> list[str]:
+    with opened(path) as file:
+        lines = islice((line.rstrip("\r\n") for line in file), look.comments, None)
+        return _split(path, look.comments + 1, next(filter(None, lines), ""), look)
+
+
+def _check_once(path: Path, wanted: Any, header: Sequence[str]) -> None:
+    if twice := next((name for name in wanted if header.count(name) > 1), None):
+        raise InputError(
+            f"Got the column {twice!r}, which is there more than once in {str(path)!r}; expected it once. Rename one."
+        )
+
+
 def _check_columns(path: Path, wanted: Any, header: Sequence[str]) -> None:
+    _check_once(path, wanted, header)
     missing = [name for name in wanted if name not in header]
     if missing:
         what = "column" if isinstance(missing[0], str) else f"{len(header)} columns, not number"

@@ -7,11 +7,11 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from xml.parsers import expat
 
 import pyarrow as pa
 
 from embedders.errors import InputError
+from storage.inputs.graph_checks import check_xml, pajek_lines
 from storage.inputs.graph_edges import checked_weight
 from storage.inputs.graph_parts import Part, Rows, strings
 from storage.inputs.graph_spec import suffix
@@ -149,7 +149,7 @@ def _taken(graph: Any, directed: bool | None) -> Found:
 def _graphml(content: bytes) -> Found:
     import networkx as nx
 
-    _refuse_entities(content)
+    check_xml(content)
     graph = nx.read_graphml(io.BytesIO(content))
     return _taken(graph, graph.is_directed())
 
@@ -157,7 +157,7 @@ def _graphml(content: bytes) -> Found:
 def _gexf(content: bytes) -> Found:
     import networkx as nx
 
-    _refuse_entities(content)
+    check_xml(content)
     graph = nx.read_gexf(io.BytesIO(content))
     return _taken(graph, graph.is_directed())
 
@@ -172,7 +172,7 @@ def _gml(content: bytes) -> Found:
 def _pajek(content: bytes) -> Found:
     import networkx as nx
 
-    graph = nx.parse_pajek(content.decode("utf-8-sig"))
+    graph = nx.parse_pajek(pajek_lines(content.decode("utf-8-sig")))
     return _taken(graph, graph.is_directed())
 
 
@@ -190,28 +190,11 @@ def _node_link(content: bytes) -> Found:
         raise ValueError("it is no object with nodes")
     nodes = [(node["id"], node) for node in found["nodes"]]
     links = found["edges"] if "edges" in found else found["links"]
-    directed = found.get("directed", False)
-    return nodes, [(link["source"], link["target"], link) for link in links], bool(directed)
-
-
-def _refuse_entities(content: bytes) -> None:
-    """Entities can make a small file endless (billion laughs); no graph needs them. They stand before the first element."""
-
-    class BegunError(Exception):
-        pass
-
-    def refuse(*_: Any) -> None:
-        raise ValueError("it declares entities, which can make a small file endless")
-
-    def begin(*_: Any) -> None:
-        raise BegunError
-
-    parser = expat.ParserCreate()
-    parser.EntityDeclHandler, parser.StartElementHandler = refuse, begin
-    try:
-        parser.Parse(content, True)
-    except BegunError:
-        return
+    edges = [(link["source"], link["target"], link) for link in links]
+    for name in (name for row in (*nodes, *edges) for name in row[:-1]):
+        if not isinstance(name, str | int | float | None):
+            raise ValueError(f"the id {str(name)[:60]} is neither a text nor a number")
+    return nodes, edges, bool(found.get("directed", False))
 
 
 _READERS: dict[str, Callable[[bytes], Found]] = {

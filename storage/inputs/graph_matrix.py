@@ -11,6 +11,8 @@ import numpy as np
 from embedders.errors import InputError
 from storage.inputs.graph_spec import suffix
 
+MOST_NODES = np.iinfo(np.int32).max
+
 
 def read_adjacency(path: Path, variable: str | None) -> Any:
     """A square matrix of positive weights as a SciPy COO array; zeros that are stored are no edges.
@@ -22,6 +24,8 @@ def read_adjacency(path: Path, variable: str | None) -> Any:
     found = _mat(path, variable) if suffix(path) == ".mat" else read_matrix(path)
     if found.ndim != 2 or found.shape[0] != found.shape[1]:
         raise InputError(f"Got a matrix of shape {found.shape} in {str(path)!r}; expected a square one.")
+    if found.shape[0] > MOST_NODES:
+        raise InputError(f"Got a matrix of {found.shape[0]:,} rows in {str(path)!r}; expected at most {MOST_NODES:,}.")
     matrix = _sparse(found, path)
     matrix.sum_duplicates()
     matrix.eliminate_zeros()
@@ -51,7 +55,10 @@ def read_matrix(path: Path) -> Any:
         raise InputError(f"Got {str(path)!r}; expected a matrix in a file that ends in {', '.join(kinds)}.")
     try:
         if suffix(path) == ".npz":
-            return scipy.sparse.load_npz(path)
+            found = scipy.sparse.load_npz(path)
+            if hasattr(found, "check_format"):  # else places beyond the arrays would be read
+                found.check_format()
+            return found
         if suffix(path) == ".npy":
             return np.load(path, allow_pickle=False)
         return scipy.io.mmread(str(path))

@@ -116,7 +116,7 @@ def _numbers(rows: Rows) -> NDArray[np.float32]:
         raise InputError(
             f"Got the feature {rows.name!r} of {rows.values.type}, as for {rows.place(0)}; expected numbers. Name other columns under `features:`."
         )
-    column = rows.values.cast(pa.float64())
+    column = rows.values.cast(pa.float64(), safe=False)
     with np.errstate(over="ignore"):
         found: NDArray[np.float32] = column.fill_null(np.nan).to_numpy().astype(np.float32)
     _check_all(np.isfinite(found), rows, "NaN, infinity or nothing", "a number that a float32 can hold")
@@ -151,7 +151,7 @@ def _lists(rows: Rows) -> NDArray[np.float32]:
         )
     with np.errstate(over="ignore"):
         found: NDArray[np.float32] = (
-            entries.cast(pa.float64()).fill_null(np.nan).to_numpy(zero_copy_only=False).astype(np.float32)
+            entries.cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy(zero_copy_only=False).astype(np.float32)
         )
     found = found.reshape(-1, width)
     _check_all(np.isfinite(found).all(axis=1), rows, "NaN, infinity or nothing", "numbers that a float32 can hold")

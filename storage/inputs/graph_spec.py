@@ -193,6 +193,10 @@ class GraphSpec(DatasetSpec):
         return found | {name: value for name, value in added.items() if value}
 
     @property
+    def holds_out(self) -> bool:
+        return self.hold_out is not None
+
+    @property
     def assets(self) -> dict[str, str]:
         named = {"path": self.nodes.path, "features_file": self.nodes.features_file} if self.nodes else {}
         return {f"nodes.{name}": path for name, path in named.items() if path is not None}

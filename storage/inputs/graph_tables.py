@@ -98,6 +98,7 @@ def _text(path: Path, wanted: Sequence[str], numeric: set[str]) -> Read:
                     include_columns=list(wanted), null_values=[""], strings_can_be_null=False, quoted_strings_can_be_null=False,
                 ),
             )  # fmt: skip
+        _check_columns(path, wanted, next(_lines(path, separator), (0, []))[1])  # Arrow takes one of two alike
     except (pa.ArrowException, *UNREADABLE) as error:
         _explain(path, separator, wanted, numeric)
         raise InputError(
