@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from storage.inputs.graph_count import count_graph, count_matrix
 from storage.inputs.graph_edges import Wanted, arrow_table
 from storage.inputs.graph_parts import encoded, prefixed
 from storage.inputs.graph_spec import GraphSpec, form, suffix
-from storage.inputs.graph_text import Look
+from storage.inputs.graph_text import Look, simplified
 
 SAMPLE = 1 << 22
 """Bytes of text that are looked at."""
@@ -98,10 +97,8 @@ def _head(path: Path, wanted: Wanted) -> tuple[pa.Table, int]:
         cut = content.rfind(b"\n") + 1
         used, content = used * cut // len(content), content[:cut]
     look = Look.at(path)
-    if not look.simple:  # make it so
-        content = b"".join(line for line in content.splitlines(True) if not line.startswith(b"#") and line.strip())
-        if look.separator is None:
-            content = re.sub(rb"(?m)^ | $", b"", re.sub(rb"[ \t]+", b" ", content))
+    if not look.simple:
+        content = simplified(content, look)
         look = Look(look.separator)
     return arrow_table(pa.BufferReader(content), wanted, look), used
 
