@@ -53,20 +53,26 @@ def blocks_of(path):
 class Targets:
     """The targets of centre words, in blocks of up to six (row, goal); of negatives drawn twice in six the last counts."""
 
-    def __init__(self, counts, negative, hs, counter):
-        self.counter, self.negative, self.n = counter, negative, len(counts)
-        self.noise = noise_table(counts.astype(np.float64) ** 0.75).tolist()
+    def __init__(self, counts, negative, hs, groups, counter):
+        self.counter, self.negative = counter, negative
+        parts = np.split(counts.astype(np.float64) ** 0.75, (groups or [])[:-1])
+        self.noise = [
+            (first, noise_table(part).tolist())
+            for first, part in zip([0, *(groups or [])], parts, strict=False)
+            for _ in part
+        ]
         self.paths = paths_of(counts.tolist()) if hs else None
 
     def step(self):
         self.counter += GOLDEN
         return random(self.counter)
 
-    def six(self):
+    def six(self, centre):
+        first, noise = self.noise[centre]
         for k in range(1, 7):
             bits = random(self.counter + k * GOLDEN)
-            row = (bits >> 32) * self.n >> 32
-            yield row if bits & 0xFFFFFFFF < self.noise[row] >> 32 else self.noise[row] & 0xFFFFFFFF
+            row = (bits >> 32) * len(noise) >> 32
+            yield first + (row if bits & 0xFFFFFFFF < noise[row] >> 32 else noise[row] & 0xFFFFFFFF)
         self.counter += 8 * GOLDEN
 
     def of(self, centre):
@@ -75,7 +81,7 @@ class Targets:
             return blocks_of(path)
         blocks, left = [], self.negative + 1
         while left > 0:
-            drawn = list(self.six())
+            drawn = list(self.six(centre))
             if not blocks:
                 drawn[-1] = centre
             wanted = drawn[-min(6, left) :]
@@ -142,6 +148,7 @@ def reference(
     sample=0.0,
     mean=False,
     hs=False,
+    groups=None,
     frozen=(),
     start=None,
     look=1,
@@ -151,7 +158,7 @@ def reference(
     Targets are chosen three centre words ahead.
     """
     n, share = len(counts), counts / counts.sum()
-    targets = Targets(counts, negative, hs, int(_stream(seed, 0)))
+    targets = Targets(counts, negative, hs, groups, int(_stream(seed, 0)))
     w = (np.random.default_rng(seed).random((n, dim), np.float32).astype(np.float64) - 0.5) / dim
     if start is not None:
         w = np.where(np.isnan(start), w, start)

@@ -1,6 +1,7 @@
 """How large a graph will be, and what a space of it will take, said before the work."""
 
 import gzip
+import json
 
 import networkx as nx
 import numpy as np
@@ -48,21 +49,96 @@ def test_files_of_types_are_counted(tmp_path):
     assert counts(size(tmp_path, files)) == (3, 2, True)
 
 
-def test_other_formats_are_counted(tmp_path):
-    graph = nx.gnm_random_graph(30, 50, seed=0)
-    nx.write_graphml(graph, tmp_path / "g.graphml")
-    nx.write_gexf(graph, tmp_path / "g.gexf")
-    matrix = sp.csr_array(nx.to_scipy_sparse_array(graph))
+GRAPH = nx.gnm_random_graph(30, 50, seed=0)
+
+
+def write_graph(name, path):
+    """A graph of 30 nodes and 50 edges; isolated ones among them, attributes that look like edges."""
+    graph = GRAPH.copy()
+    graph.nodes[3]["label"] = 'node [ "id": "source": <edge > *edges'
+    graph.nodes[4]["node"] = 5
+    if name.startswith("g.json"):
+        text = json.dumps(nx.node_link_data(graph, edges="edges" if "e" in name[6:] else "links"))
+    elif name.startswith("g.net"):
+        text = "\n".join(nx.generate_pajek(GRAPH))
+    elif name.startswith("g.adjlist"):
+        text = "# some nodes\n" + "\n".join(nx.generate_adjlist(GRAPH))
+    elif name.startswith("g.gml"):
+        text = "\n".join(nx.generate_gml(graph)).replace("edge [", "edge\n  [")
+    elif name.startswith("g.graphml"):
+        text = "\n".join(nx.generate_graphml(GRAPH))
+    else:
+        text = "\n".join(nx.generate_gexf(GRAPH))
+    path.write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
+
+
+@pytest.mark.parametrize(
+    "name", ["g.graphml", "g.gexf", "g.gml", "g.gml.gz", "g.json", "g.json.gz", "g.net", "g.net.gz", "g.adjlist"]
+)
+def test_graph_files_are_counted(tmp_path, name):
+    write_graph(name, tmp_path / name)
+    assert counts(size(tmp_path, name)) == (30, 50, True)
+
+
+@pytest.mark.parametrize("first", ["nodes", "links"])
+def test_node_link_edges_may_have_ids(tmp_path, first):
+    held = {"nodes": [{"id": i} for i in range(4)], "links": [{"id": 9, "source": 0, "target": 1, "key": 0}] * 3}
+    held = {name: held[name] for name in (first, *(held.keys() - {first}))}
+    (tmp_path / "g.json").write_text(json.dumps({"directed": False, "graph": {}, **held}, indent=2))
+    assert counts(size(tmp_path, "g.json")) == (4, 3, True)
+
+
+def test_a_word_that_is_cut_in_two_is_counted_once(tmp_path, monkeypatch):
+    from storage.inputs import graph_count
+
+    write_graph("g.gml", tmp_path / "g.gml")
+    monkeypatch.setattr(graph_count, "BLOCK", 67)
+    assert counts(size(tmp_path, "g.gml")) == (30, 50, True)
+
+
+def test_several_graph_files_have_at_most_so_many(tmp_path):
+    for name in ("a.gml", "b.gml"):
+        write_graph("g.gml", tmp_path / name)
+    assert counts(size(tmp_path, "*.gml")) == (60, 100, False)
+
+
+@pytest.mark.parametrize("directed", [True, False])
+def test_matrices_are_counted(tmp_path, directed):
+    """Each edge stands in an undirected one twice."""
+    matrix = sp.csr_array(nx.to_scipy_sparse_array(GRAPH))
+    edges = 100 if directed else 50
     sp.save_npz(tmp_path / "g.npz", matrix)
-    scipy.io.mmwrite(tmp_path / "g.mtx", matrix)
+    scipy.io.mmwrite(tmp_path / "g.mtx", matrix, symmetry="general")
+    assert counts(size(tmp_path, "g.npz", directed=directed)) == (30, edges, directed)
+    assert counts(size(tmp_path, "g.mtx", directed=directed)) == (30, edges, directed)
+    for packed in (True, False):
+        scipy.io.savemat(
+            tmp_path / "g.mat", {"n": 3, "a": matrix, "who": "x", "list": np.ones((2, 9))}, do_compression=packed
+        )
+        assert counts(size(tmp_path, "g.mat", directed=directed)) == (30, edges, False)
+        dense = {"first": matrix.toarray(), "second": np.ones((7, 7), np.int8), "none": np.zeros((0, 0))}
+        scipy.io.savemat(tmp_path / "d.mat", dense, do_compression=packed)
+        assert counts(size(tmp_path, "d.mat", directed=directed, variable="first")) == (30, edges, False)
+        assert counts(size(tmp_path, "d.mat", directed=directed, variable="second")) == (7, 49 // (2 - directed), False)
+        assert size(tmp_path, "d.mat") is None  # two of them: reading will say so
+
+
+def test_symmetric_matrix_market_holds_an_edge_once(tmp_path):
+    scipy.io.mmwrite(tmp_path / "g.mtx", sp.coo_array(nx.to_scipy_sparse_array(GRAPH)), symmetry="symmetric")
+    assert counts(size(tmp_path, "g.mtx")) == (30, 50, False)
+    scipy.io.mmwrite(tmp_path / "g.mtx", nx.to_numpy_array(GRAPH))
+    assert size(tmp_path, "g.mtx") is None  # what is dense is not counted
+
+
+def test_parquet_is_counted(tmp_path):
     pq.write_table(pa.table({"a": range(5), "b": [9] * 5}), tmp_path / "g.parquet")
-    assert counts(size(tmp_path, "g.graphml")) == counts(size(tmp_path, "g.gexf")) == (30, 50, True)
-    assert counts(size(tmp_path, "g.npz")) == (30, 100, True)
-    assert size(tmp_path, "g.mtx").nodes == 30
     assert counts(size(tmp_path, "g.parquet")) == (6, 5, True)
-    scipy.io.savemat(tmp_path / "g.mat", {"a": matrix})
-    (tmp_path / "bad.parquet").write_bytes(b"none")
-    assert size(tmp_path, "g.mat") is None and size(tmp_path, "bad.parquet") is None
+
+
+@pytest.mark.parametrize("name", ["g.parquet", "g.mat", "g.npz", "g.mtx", "g.net", "g.gml.gz"])
+def test_what_is_no_graph_has_no_size(tmp_path, name):
+    (tmp_path / name).write_bytes(b"*vertices none" * 30)
+    assert size(tmp_path, name) is None
 
 
 def test_a_node_table_tells_the_nodes(tmp_path):

@@ -210,6 +210,31 @@ def test_training_takes_the_steps_of_the_paper(dim, negative, cbow):
 
 
 @VARIANTS
+@pytest.mark.parametrize("negative", [1, 5, 11])
+@pytest.mark.parametrize("groups", [[8], [3, 8], [2, 7, 8]], ids=str)
+def test_noise_is_drawn_from_the_group_of_the_centre(groups, negative, cbow):
+    """One word of its own has no noise; one group is as none."""
+    tokens = np.random.default_rng(negative).choice(9, 200).astype(np.int32) - 1
+    tokens[:8] = range(8)
+    offsets = np.array([0, 150, 200], np.int64)
+    options = {"dim": 5, "window": 4, "negative": negative, "lr": 0.1, "seed": 3, "cbow": cbow}
+    trained, plain = model(tokens, groups=groups, **options), model(tokens, **options)
+    for it in (trained, plain):
+        it.train(tokens, offsets)
+    exact, _ = expected(tokens, offsets, groups=groups, **options)
+    np.testing.assert_allclose(trained.matrix, exact, atol=TOLERANCE)
+    assert np.array_equal(trained.matrix, plain.matrix) == (groups == [8])
+
+
+def test_a_group_that_is_never_seen():
+    """It has noise all the same; rows of others are as without it."""
+    tokens = np.array([0, 1, 2] * 20, np.int32)
+    trained = SkipGram(np.array([20, 20, 20, 0, 0]), 8, 5, 5, 0.1, len(tokens), 1, 0, groups=[3, 5])
+    trained.train(tokens, one_document(tokens))
+    assert np.isfinite(trained.matrix).all() and not trained.context[3:].any()
+
+
+@VARIANTS
 @pytest.mark.parametrize("hs", [False, True], ids=["ns", "hs"])
 @pytest.mark.parametrize(("tokens", "look"), [(6000, 1), (8192 * 4 + 5, 4)])
 def test_the_loss_is_that_of_a_sample_of_the_pairs(tokens, look, cbow, hs):

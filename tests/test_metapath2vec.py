@@ -7,7 +7,8 @@ import pytest
 
 from embedders.data import Graph
 from embedders.errors import InputError
-from embedders.graph.metapath2vec import OTHER, MetaPath2Vec, of_types
+from embedders.graph.metapath import along, steps
+from embedders.graph.metapath2vec import OTHER, MetaPath2Vec
 from embedders.graph.node2vec import Node2Vec
 
 APVPA = ("author", "paper", "venue", "paper", "author")
@@ -162,9 +163,9 @@ def test_graphs_without_types_or_nodes():
             SMALL.fit(data)
 
 
-def test_of_types_keeps_edges_and_weights():
+def test_along_keeps_edges_and_weights():
     data = library(weight=3.0)
-    part = of_types(data, ("paper", "author", "paper"))
+    part = along(data, [steps(("paper", "author", "paper"))])
     assert part.type_names == ("paper", "author") and set(part.types.tolist()) == {0, 1}
     names = [data.ids[i] for i in range(len(data)) if data.types[i] < 2]
     assert list(part.ids) == names and len(part.indices) == 2 * 25 and set(part.weights.tolist()) == {3.0}

@@ -123,12 +123,18 @@ def typed(weights=None, directed=False):
     return graph(edges, weights=weights, directed=directed), np.array([0, 0, 1, 1, 1, 2, 2])
 
 
+def by_type(g, types, *patterns):
+    """Steps are told apart by the type that they lead to."""
+    rows = np.repeat(np.arange(len(g)), np.diff(g.indptr))
+    kinds = [types[g.indices] == kind for kind in range(max(types) + 1)]
+    edges = [(rows[at], g.indices[at], None if g.weights is None else g.weights[at]) for at in kinds]
+    return TypedWalker(len(g), edges, patterns, threads=1)
+
+
 @pytest.mark.parametrize("weights", [None, np.array([1, 3, 2, 1, 1, 5, 0.5], np.float32)], ids=["even", "weighted"])
 def test_typed_steps_have_the_exact_probabilities(weights):
     g, types = typed(weights)
-    walks = TypedWalker(g, types, [0, 1, 2, 1], threads=1).walks(
-        np.tile(np.array([0, 1], np.int32), 4000), length=9, seed=1
-    )
+    walks = by_type(g, types, [0, 1, 2, 1]).walks(np.tile(np.array([0, 1], np.int32), 4000), length=9, seed=1)
     full = np.zeros((7, 7))
     np.add.at(full, (np.repeat(np.arange(7), np.diff(g.indptr)), g.indices), 1 if g.weights is None else g.weights)
     for i in range(8):
@@ -149,16 +155,29 @@ def test_typed_steps_have_the_exact_probabilities(weights):
 
 def test_typed_walks_end_where_the_wanted_type_is_not_near():
     g, types = typed()
-    walks = TypedWalker(g, types, [0, 1, 2, 1], threads=1).walks(np.ones(500, np.int32), length=5, seed=0)
+    walks = by_type(g, types, [0, 1, 2, 1]).walks(np.ones(500, np.int32), length=5, seed=0)
     ended = walks[:, 1] == 4
     assert ended.any() and (walks[ended, 2:] == -1).all() and (walks[~ended, 2] >= 5).all()
+
+
+def test_patterns_take_turns_whatever_is_drawn_together():
+    """Of two patterns odd walks go to venues, even ones do not; a chunk may begin anywhere."""
+    g, types = typed()
+    walker = by_type(g, types, [0, 1], [0, 1, 2, 1])
+    starts = np.tile(np.array([0, 1, 0], np.int32), 40)
+    walks = walker.walks(starts, length=9, seed=2)
+    venues = (types[walks] == 2).any(axis=1)
+    assert not venues[::2].any() and venues[1::2].any()
+    for cut in (1, 2, 77):
+        parts = walker.walks(starts[:cut], length=9, seed=2), walker.walks(starts[cut:], length=9, seed=2, first=cut)
+        assert np.array_equal(np.concatenate(parts), walks)
 
 
 def test_a_pattern_of_one_type_is_a_walk_of_first_order():
     g = graph(EDGES)
     starts = np.arange(7, dtype=np.int32)
     plain = Walker(g, p=1, q=1, threads=1).walks(starts, length=30, seed=4)
-    assert np.array_equal(TypedWalker(g, np.zeros(7, int), [0], threads=1).walks(starts, length=30, seed=4), plain)
+    assert np.array_equal(by_type(g, np.zeros(7, int), [0]).walks(starts, length=30, seed=4), plain)
 
 
 def test_tiny_and_huge_parameters_stay_finite():

@@ -29,7 +29,8 @@ class Learned:
 
 
 def learn(
-    recipe: Any, walker: Walker, ids: Sequence[str], begin: NDArray[np.int32], start: Encoder[Any] | None, data: Any, progress: Progress
+    recipe: Any, walker: Walker, ids: Sequence[str], begin: NDArray[np.int32], start: Encoder[Any] | None, data: Any, progress: Progress,
+    groups: Sequence[int] | None = None,
 ) -> Learned:  # fmt: skip
     """Draw walks and learn from them, a chunk at a time.
 
@@ -38,6 +39,7 @@ def learn(
     recipe : has dim, walks, length, window, negative, epochs, lr and seed.
     ids : (n,) names of the walker's nodes.
     begin : nodes that walks begin at, so many `walks` from each in an epoch.
+    groups : where groups of nodes end whose noise is of their own; see `SkipGram`.
     start : an encoder, asked for the vectors of `data` that the nodes begin at; None for at random.
 
     Raises
@@ -52,7 +54,7 @@ def learn(
     model = SkipGram(
         visits, recipe.dim, recipe.window, recipe.negative, recipe.lr,
         total=recipe.epochs * recipe.walks * recipe.length * len(begin), threads=walker.threads, seed=recipe.seed,
-        start=None if start is None else start_rows(start, data, ids, recipe.dim, longest=LONGEST),
+        start=None if start is None else start_rows(start, data, ids, recipe.dim, longest=LONGEST), groups=groups,
     )  # fmt: skip
     losses = []
     for epoch in range(recipe.epochs):

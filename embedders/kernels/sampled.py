@@ -23,13 +23,19 @@ from embedders.kernels.simd import TARGETS
 
 
 @njit(inline="always")
-def _choose(centre, negative, noise, targets, goals, first, counter, c):
+def _choose(word, negative, noise, spans, targets, goals, first, counter, c):
     """Choose the targets of one centre word, itself and its negatives, and ask for their rows."""
-    groups = (negative + TARGETS) // TARGETS
+    groups, shift = (negative + TARGETS) // TARGETS, 0
+    if spans is not None:
+        noise, shift = noise[spans[word, 0] : spans[word, 1]], spans[word, 0]
+    centre = (word - shift) * c.shape[1]
     for group in range(groups):
         left = negative - max(0, group * TARGETS - 1)
         draw(noise, counter, centre, group == 0, left, c.shape[1], targets, goals, first + group * LANES)
         counter += np.uint64(STRIDE)
+    if spans is not None:
+        for k in range(groups * LANES):
+            targets[first + k] += shift * c.shape[1]
     for group in range(groups):
         for k in range(TARGETS):
             prefetch(c, targets[first + group * LANES + k])
@@ -39,12 +45,13 @@ def _choose(centre, negative, noise, targets, goals, first, counter, c):
 @njit(nogil=True, cache=True, fastmath=True, boundscheck=False, error_model="numpy")
 def train_sampled(
     tokens, offsets, first, last, document, keep, frozen, w, words, line, sinks, errors, window, lr, done, total, slot,
-    losses, look, counter, alone, c, noise, negative, targets, goals,
+    losses, look, counter, alone, c, noise, spans, negative, targets, goals,
 ) -> Any:  # fmt: skip
     """Train on tokens[first:last]; `document` holds `first`; see `centres.read`.
 
     words, line, sinks, errors, targets, goals : room of the thread's own.
     alone : None, or of CBOW the offset of its thread's row `fresh`. None makes numba leave the branch out.
+    noise : see `noise_table`. spans : None, or (n, 2), of each word the part of `noise` that is a table of its own.
     """
     width, groups = w.shape[1], (negative + TARGETS) // TARGETS
     zeros = (len(keep) + slot // CACHE_LINE * SPARE) * width
@@ -57,7 +64,7 @@ def train_sampled(
         )
         rate = falling(lr, done, total, slot, position - start)
         for i in range(min(n, AHEAD)):
-            counter = _choose(words[i] * width, negative, noise, targets, goals, i * groups * LANES, counter, c)
+            counter = _choose(words[i], negative, noise, spans, targets, goals, i * groups * LANES, counter, c)
         for i in range(min(n, window + AHEAD)):
             prefetch(w, line[i + 1])
         # the centre's place in the line is taken by the word before it, so that its contexts stand side by side
@@ -94,7 +101,7 @@ def train_sampled(
                             judge(errors, 0, size, goals, place, rate)
                     if group == 0 and part == 0 and i + AHEAD < n:  # here, while the processor waits for the errors
                         ring = (i + AHEAD) % RING * groups * LANES
-                        counter = _choose(following * width, negative, noise, targets, goals, ring, counter, c)
+                        counter = _choose(following, negative, noise, spans, targets, goals, ring, counter, c)
                     if m:
                         if bits & look == 0:
                             losses[slot] += cross_entropy(errors, 0, size, rate)

@@ -8,7 +8,7 @@ et al. 2011).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +62,7 @@ class SkipGram:
     start : (n, dim) rows to begin with; NaN rows and None begin at random.
     start_context : the same for the rows that answer; NaN rows and None begin at zero.
     frozen : (n,) bool; rows that stay as they are.
+    groups : where groups of rows end, the last at n; the noise of a centre word is of its group. None: of all rows.
     cbow : the mean of the contexts learns, as in word2vec.c with cbow_mean; else each context does.
     hs : hierarchical softmax stands in for negative sampling; `negative` is of no account.
     """
@@ -78,6 +79,7 @@ class SkipGram:
     start: Matrix | None = None
     start_context: Matrix | None = None
     frozen: NDArray[np.bool_] | None = None
+    groups: Sequence[int] | None = None
     cbow: bool = False
     hs: bool = False
 
@@ -111,11 +113,15 @@ class SkipGram:
         return np.ascontiguousarray(self._context[: len(self.weights), : self.dim])
 
     def _by_sampling(self) -> Answer:
-        noise = noise_table(np.asarray(self.weights, np.float64) ** 0.75)
+        often = np.asarray(self.weights, np.float64) ** 0.75
+        ends = list(self.groups or [len(often)])
+        spans = list(zip([0, *ends], ends, strict=False))
+        noise = np.concatenate([noise_table(own if (own := often[i:j]).any() else own + 1) for i, j in spans])
+        span_of = None if self.groups is None else np.repeat(spans, np.diff(spans)[:, 0], axis=0)
         size = RING * ((self.negative + TARGETS) // TARGETS) * LANES
 
         def mine(slot: int) -> tuple[Any, ...]:
-            return noise, self.negative, np.zeros(size, np.int64), np.zeros(size, np.float32)
+            return noise, span_of, self.negative, np.zeros(size, np.int64), np.zeros(size, np.float32)
 
         return Answer(train_sampled, 1, mine)
 

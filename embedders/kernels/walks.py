@@ -15,6 +15,8 @@ from embedders.kernels.second_order import second_order
 from embedders.kernels.threads import run_threads
 
 PIECE = 4096  # walks between two looks at a request to stop
+FAR = 1 << 48  # between the numbers of walks of two patterns
+Edges = tuple[NDArray[Any], NDArray[Any], NDArray[np.float32] | None]
 
 
 class Walker:
@@ -49,33 +51,49 @@ class Walker:
         -------
         (n, length) int32 node rows; a walk that reaches a node without neighbours ends, the rest of its row is -1.
         """
+        return self._drawn(self._graph, starts, length, seed, first)
+
+    def _drawn(
+        self, graph: tuple[Any, ...], starts: NDArray[np.int32], length: int, seed: int, first: int
+    ) -> NDArray[np.int32]:
+        """Walks on what the kernel takes a graph as."""
         out = np.empty((len(starts), length), np.int32)
         stream = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
 
         def work(thread: int, piece: int) -> None:
             begin = piece * PIECE
-            self._kernel(*self._graph, starts, begin, min(begin + PIECE, len(starts)), first, out, stream)
+            self._kernel(*graph, starts, begin, min(begin + PIECE, len(starts)), first, out, stream)
 
         run_threads(work, -(-len(starts) // PIECE), self.threads, lambda: None)
         return out
 
 
 class TypedWalker(Walker):
-    """Draws walks whose nodes follow a pattern of types, evenly or by weight among the neighbours of the type wanted.
+    """Draws walks each of whose steps takes an edge of the kind that is next in a pattern, evenly or by weight.
 
     Parameters
     ----------
-    graph : its rows are read by type.
-    types : (n,) the type of each node, below `kinds`.
-    pattern : the types of a walk's nodes, repeated: node i is of type pattern[i % len(pattern)].
+    nodes : how many there are.
+    kinds : for each kind of step, its edges: rows of the nodes that they leave and lead to, and weights or None.
+    patterns : the kind that leads to each node of a walk, repeated: to node i > 0 kind pattern[i % len(pattern)]; walk i
+        follows pattern i modulo their number.
     """
 
-    def __init__(self, graph: Graph, types: NDArray[Any], pattern: Sequence[int], *, threads: int) -> None:
+    def __init__(self, nodes: int, kinds: Sequence[Edges], patterns: Sequence[Sequence[int]], *, threads: int) -> None:
         self.threads = threads
-        kinds = max(pattern) + 1
-        rows = np.repeat(np.arange(len(graph)), np.diff(graph.indptr)) * kinds + types[graph.indices]
+        rows = np.concatenate([source * np.int64(len(kinds)) + kind for kind, (source, *_) in enumerate(kinds)])
         order = np.argsort(rows, kind="stable")
-        indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(graph) * kinds))])
-        indices = graph.indices[order]
-        alias = None if graph.weights is None else alias_rows(indptr, indices, graph.weights[order])
-        self._kernel, self._graph = first_order, (indptr, indices, alias, np.asarray(pattern, np.int64), kinds)
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=nodes * len(kinds)))])
+        indices = np.concatenate([target for _, target, _ in kinds])[order]
+        weights = [own for *_, own in kinds if own is not None]
+        alias = alias_rows(indptr, indices, np.concatenate(weights)[order]) if weights else None
+        self._kernel = first_order
+        self._patterns = [(indptr, indices, alias, np.array(pattern), len(kinds)) for pattern in patterns]
+
+    def walks(self, starts: NDArray[np.int32], *, length: int, seed: int, first: int = 0) -> NDArray[np.int32]:
+        out, turns = np.empty((len(starts), length), np.int32), len(self._patterns)
+        for turn, graph in enumerate(self._patterns):
+            begin = (turn - first) % turns
+            number = (first + begin) // turns + turn * FAR
+            out[begin::turns] = self._drawn(graph, starts[begin::turns].copy(), length, seed, number)
+        return out

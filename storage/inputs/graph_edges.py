@@ -17,7 +17,7 @@ from pyarrow import csv as pacsv
 from embedders.errors import InputError
 from storage.inputs.graph_parts import encoded
 from storage.inputs.graph_spec import suffix
-from storage.inputs.graph_text import UNREADABLE, Look, arrow_stream, opened, unreadable
+from storage.inputs.graph_text import UNREADABLE, Look, arrow_stream, opened, simple_stream, unreadable
 
 Wanted = Mapping[str, str | int]
 """Role (source and target, or user and item; weight, type, time) to column: a name in the header, or a number from 1
@@ -41,11 +41,9 @@ def read_text(path: Path, wanted: Wanted) -> pa.Table:
     InputError : a malformed line (with its number) or a missing column.
     """
     look = Look.at(path)
-    if not look.simple:
-        return _read_lines(path, wanted, look)
     try:
-        with arrow_stream(path) as file:
-            table = arrow_table(file, wanted, look)
+        with arrow_stream(path) if look.simple else simple_stream(path, look) as file:
+            table = arrow_table(file, wanted, look if look.simple else Look(look.separator))
         if _named(wanted):  # Arrow takes one of two columns of one name
             _check_once(path, wanted.values(), _header(path, look))
     except (pa.ArrowException, *UNREADABLE):
@@ -242,7 +240,7 @@ def checked_weight(value: Any, spot: str) -> float:
 
 
 def _read_lines(path: Path, wanted: Wanted, look: Look) -> pa.Table:
-    """What Arrow does not take: comments in the midst, fields parted by runs of blanks; and bad lines, to say which they are."""
+    """What Arrow does not take, such as bad lines, to say which they are."""
     rows = [values for _, values in _rows(path, wanted, look)]
     columns = zip(*rows, strict=True) if rows else ((),) * len(wanted)
     return pa.table(

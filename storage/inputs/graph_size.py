@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,11 @@ import pyarrow as pa
 from isal import isal_zlib
 from numpy.typing import NDArray
 
+from storage.inputs.graph_count import count_graph, count_matrix
 from storage.inputs.graph_edges import Wanted, arrow_table
 from storage.inputs.graph_parts import encoded, prefixed
 from storage.inputs.graph_spec import GraphSpec, form, suffix
-from storage.inputs.graph_text import Look, unpacked
+from storage.inputs.graph_text import Look, simplified
 
 SAMPLE = 1 << 22
 """Bytes of text that are looked at."""
@@ -46,7 +46,9 @@ def graph_size(spec: GraphSpec, files: Sequence[Path], assets: Mapping[str, Path
     """None where it cannot be told without reading it all, or a file is not as it should be, which reading will say."""
     try:
         kind = form(files[0])
-        found = _matrix(files[0]) if kind == "matrix" else _graph(files) if kind == "graph" else _edges(spec, files)
+        found = (
+            _matrix(spec, files[0]) if kind == "matrix" else _graph(files) if kind == "graph" else _edges(spec, files)
+        )
         table = assets.get("nodes.path")
         rows = None if table is None or found is None else _table_rows(table)
     except Exception:  # the reader names what is wrong, and where
@@ -62,33 +64,15 @@ Found = tuple[int, int, bool]
 """Nodes, edges, and whether they were counted."""
 
 
-def _matrix(path: Path) -> Found | None:
-    if suffix(path) == ".mtx":
-        import scipy.io
-
-        rows, _, entries, *_ = scipy.io.mminfo(str(path))
-        return int(rows), int(entries), True
-    if suffix(path) == ".npz":
-        with np.load(path, allow_pickle=False) as file, file.zip.open("data.npy") as data:
-            np.lib.format.read_magic(data)
-            (entries,), *_ = np.lib.format.read_array_header_1_0(data)
-            return int(file["shape"][0]), entries, True
-    return None
+def _matrix(spec: GraphSpec, path: Path) -> Found | None:
+    found = count_matrix(path, spec.variable, bool(spec.directed))
+    return found and (*found, bool(spec.directed) and suffix(path) != ".mat")
 
 
-def _graph(files: Sequence[Path]) -> Found | None:
-    """Elements of XML, counted."""
-    if any(suffix(path) not in {".graphml", ".gexf"} for path in files):
-        return None
-    nodes = edges = 0
-    for path in files:
-        with unpacked(path) as file:
-            held = b""
-            while block := file.read(1 << 20):
-                held = held[-5:] + block  # no more than what cuts a tag in two
-                nodes += len(re.findall(rb"<node[\s>]", held))
-                edges += len(re.findall(rb"<edge[\s>]", held))
-    return nodes, edges, True
+def _graph(files: Sequence[Path]) -> Found:
+    """At most, as files may name the same nodes."""
+    nodes, edges = map(sum, zip(*map(count_graph, files), strict=True))
+    return nodes, edges, len(files) == 1
 
 
 def _edges(spec: GraphSpec, files: Sequence[Path]) -> Found:
@@ -113,10 +97,8 @@ def _head(path: Path, wanted: Wanted) -> tuple[pa.Table, int]:
         cut = content.rfind(b"\n") + 1
         used, content = used * cut // len(content), content[:cut]
     look = Look.at(path)
-    if not look.simple:  # make it so
-        content = b"".join(line for line in content.splitlines(True) if not line.startswith(b"#") and line.strip())
-        if look.separator is None:
-            content = re.sub(rb"(?m)^ | $", b"", re.sub(rb"[ \t]+", b" ", content))
+    if not look.simple:
+        content = simplified(content, look)
         look = Look(look.separator)
     return arrow_table(pa.BufferReader(content), wanted, look), used
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from dataclasses import dataclass
 from io import TextIOWrapper
@@ -14,6 +15,9 @@ from isal import igzip, isal_zlib
 from embedders.errors import InputError
 from storage.inputs.graph_spec import suffix
 
+BLOCK = 1 << 20
+"""Bytes that are simplified at once: few enough for the cache."""
+_COMMENT = re.compile(rb"\n#[^\n]*")
 _UNPACKING: Any = isal_zlib.error
 UNREADABLE: tuple[type[Exception], ...] = (UnicodeDecodeError, OSError, EOFError, zlib.error, _UNPACKING)
 
@@ -27,7 +31,7 @@ class Look:
     separator : of fields; None for runs of blanks.
     plain : neither .csv nor .tsv, so that the separator is that of the first edge and # starts a comment.
     comments : lines of comment before the first other one.
-    simple : Arrow reads the rest as it stands: it holds no comment, and its blanks stand alone.
+    simple : Arrow reads the rest as it stands: it holds no comment, and its blanks stand alone. Else see `simplified`.
     """
 
     separator: str | None
@@ -73,6 +77,33 @@ class Look:
 def _separator_after(file: IO[bytes]) -> str | None:
     line = next((line for line in file if line.strip() and not line.startswith(b"#")), b"")
     return "\t" if b"\t" in line else "," if b"," in line else None
+
+
+def simplified(text: bytes, look: Look) -> bytes:
+    """Whole lines without those of comment, and with blanks alone between fields."""
+    text = b"\n" + text.removeprefix(b"\xef\xbb\xbf")
+    if b"\n#" in text:
+        text = _COMMENT.sub(b"", text)
+    if look.separator is None:
+        text = text.replace(b"\t", b" ")
+        while b"  " in text:
+            text = text.replace(b"  ", b" ")
+        text = text.replace(b" \r\n", b"\n").replace(b" \n", b"\n").replace(b"\n ", b"\n").rstrip(b" ")
+    return text.lstrip(b"\r\n")
+
+
+def simple_stream(path: Path, look: Look) -> pa.BufferReader:
+    """A file that is not simple as a stream that is."""
+    pieces, rest = [], b""
+    with unpacked(path) as file:
+        while block := file.read(BLOCK):
+            head, end, tail = block.rpartition(b"\n")
+            if end:
+                pieces.append(simplified(rest + head + end, look))
+                rest = tail
+            else:
+                rest += block
+    return pa.BufferReader(b"".join([*pieces, simplified(rest, look)]))
 
 
 def unpacked(path: Path) -> Any:
