@@ -1,7 +1,7 @@
 """Where in its container the bytes of a picture are, and reading them: a stretch of the file, unpacked, and a part of that.
 
 Nothing is held open and nothing else is read, so that many threads read at once and a container may be larger than
-memory. Of Parquet, the stretch is a page (1 MB as a rule) with several pictures; each thread keeps its last one.
+memory. Of Parquet, the stretch is a page of many pictures: those used last are kept, up to a bound.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from embedders.image.opening import Code, DecodeError, check_bytes
 from storage.digests import File, unreadable
 
 STORED, DEFLATE = "", "deflate"
-_last = threading.local()
+PAGES = 256_000_000
+"""Bytes of unpacked pages that are kept; one page is kept however large it is."""
+_pages: dict[tuple[File, int], bytes] = {}
+_pages_lock = threading.Lock()
 
 
 class Place(NamedTuple):
@@ -74,11 +77,13 @@ def read(container: File, place: Place, name: str) -> bytes:
             return stretch(file, place.offset + place.start, place.length, name)
         if place.codec == DEFLATE:
             return _inflate(stretch(file, place.offset, place.size, name), place.unpacked, name)
-        if getattr(_last, "kept", None) != (kept := (container, place.offset)):
-            _last.kept = None  # until the page is here
-            _last.page = unpack(stretch(file, place.offset, place.size, name), place.codec, place.unpacked, name)
-            _last.kept = kept
-        page: bytes = _last.page
+        with _pages_lock:  # one unpacks a page, the others wait for it: neighbours are read together
+            page = _pages.pop((container, place.offset), None)
+            if page is None:
+                page = unpack(stretch(file, place.offset, place.size, name), place.codec, place.unpacked, name)
+            _pages[container, place.offset] = page
+            while len(_pages) > 1 and sum(map(len, _pages.values())) > PAGES:
+                del _pages[next(iter(_pages))]
         return page[place.start : place.start + place.length]
 
 
