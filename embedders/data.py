@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedders.errors import InputError
+
+if TYPE_CHECKING:
+    from embedders.image.opening import Source
 
 
 @dataclass(frozen=True)
@@ -106,13 +108,13 @@ class Images:
     Parameters
     ----------
     ids : unique.
-    files : one path an id.
+    files : where each is: a path, or a member of a container (see `embedders.image.opening.Source`).
     digests : SHA-256 (hex) of each picture's bytes.
     labels : the class of each, None where it has none; None when the dataset names no labels.
     """
 
     ids: Sequence[str]
-    files: Sequence[Path]
+    files: Sequence[Source]
     digests: Sequence[str]
     labels: Sequence[str | None] | None = None
 
@@ -132,9 +134,9 @@ class Images:
 
         Raises
         ------
-        DecodeError : with code "missing_file" or "broken_image".
+        DecodeError : they cannot be read. InputError : the container they are in has changed since it was looked at.
         """
-        from embedders.image.decode import read
+        from embedders.image.opening import read
 
         return read(self.files[row])
 

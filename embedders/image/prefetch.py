@@ -1,17 +1,19 @@
-"""Work ahead of the reader in threads: a bounded number of pieces in flight, handed over in their order."""
+"""Work ahead of the reader in threads: a bounded number of pieces in flight, handed over in their order, of bounded size."""
 
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 A = TypeVar("A")
 B = TypeVar("B")
 MOST_WORKERS = 32
-"""More threads than this only cost memory: each may hold a picture of 50 million pixels."""
+"""More threads than this only cost memory."""
 
 
 def workers(threads: int) -> int:
@@ -45,3 +47,23 @@ def ahead(
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+class Budget:
+    """Bounds what all threads hold at once; whoever wants more than there is waits, and more than `limit` is held alone."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._held, self._changed = limit, 0, threading.Condition()
+
+    @contextmanager
+    def hold(self, size: int) -> Iterator[None]:
+        """Within the block, `size` of the budget is taken."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._held == 0 or self._held + size <= self._limit)
+            self._held += size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held -= size
+                self._changed.notify_all()

@@ -138,7 +138,7 @@ class DatasetSpec(BaseModel, ABC):
             found += [((folder / name).as_posix(), file) for name, file in files_of.items()]
         names, files = [self.name(path) for path, _ in found], [file for _, file in found]
         paths = [file.path for file in files]
-        _check_unique(names, paths)
+        check_unique(names, paths)
         self.check(paths)
         digests = cache.of(files)
         assets = {name: look(base.absolute() / Path(path).expanduser()) for name, path in self.assets.items()}
@@ -151,7 +151,8 @@ class DatasetSpec(BaseModel, ABC):
         )
 
 
-def _check_unique(names: Sequence[str], paths: Sequence[str]) -> None:
+def check_unique(names: Sequence[str], paths: Sequence[str]) -> None:
+    """Two rows with one id are an error that names both places."""
     first: dict[str, str] = {}
     for name, path in zip(names, paths, strict=True):
         if name in first:

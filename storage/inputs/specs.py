@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -10,11 +9,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from embedders.base import Progress, silent
-from embedders.data import Corpus, Documents, Images
+from embedders.data import Corpus, Documents
 from embedders.errors import InputError
 from embedders.text.tokens import Tokens
 from storage.inputs.base import DatasetSpec, Files, Scan
 from storage.inputs.graph_spec import EdgeColumns, GraphSpec
+from storage.inputs.images_spec import ImagesSpec
 from storage.inputs.interactions import InteractionsSpec
 
 __all__ = ["AnyDataset", "CorpusSpec", "DatasetSpec", "EdgeColumns", "Files", "GraphSpec", "ImagesSpec", "InteractionsSpec", "Phrasing", "Scan", "TextColumns"]  # fmt: skip
@@ -123,36 +123,6 @@ class CorpusSpec(DatasetSpec):
         from storage.inputs import corpus
 
         return corpus.read(self, scan, kind, cache, progress)
-
-
-class ImagesSpec(DatasetSpec):
-    """Pictures, a file each."""
-
-    gives: ClassVar[tuple[type, ...]] = (Images,)
-    suffixes: ClassVar[tuple[str, ...]] = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-
-    kind: Literal["images"]
-    path: str = Field(min_length=1, description="a folder or a glob")
-    id: Literal["path", "stem", "name"] = Field(
-        "path",
-        description="what identifies a picture: its path below the fixed part of the glob, its file name with or without the extension",
-    )
-
-    @property
-    def pattern(self) -> str:
-        return self.path
-
-    def name(self, path: str) -> str:
-        if self.id == "path":
-            return path
-        name = path.rpartition("/")[2]
-        return name if self.id == "name" else posixpath.splitext(name)[0]
-
-    def rows(self, scan: Scan) -> Images:
-        return Images(scan.names, scan.files, scan.digests)
-
-    def read(self, scan: Scan, kind: type, *, cache: Path, progress: Progress = silent) -> Images:
-        return Images(scan.names, scan.files, scan.digests)
 
 
 AnyDataset = Annotated[CorpusSpec | ImagesSpec | GraphSpec | InteractionsSpec, Field(discriminator="kind")]
