@@ -299,8 +299,8 @@ def _runs_only(field: FieldInfo) -> bool:
 def _execution(model: BaseModel) -> dict[str, Any]:
     """The execution-only parameters of a model and of those in it, as pydantic's `exclude`."""
     found: dict[str, Any] = {}
-    for name, field in type(model).model_fields.items():
-        if _runs_only(field):
+    for name, info in type(model).model_fields.items():
+        if _runs_only(info):
             found[name] = True
         elif isinstance(value := getattr(model, name), BaseModel) and (inner := _execution(value)):
             found[name] = inner

@@ -35,16 +35,15 @@ class Augmentation:
     jitter: float
     grey: float = 0.0
 
-    def apply(
-        self, pixels: NDArray[np.uint8], look: Preprocessing, rng: np.random.Generator
-    ) -> Matrix:
+    def apply(self, pixels: NDArray[np.uint8], look: Preprocessing, rng: np.random.Generator) -> Matrix:
         """(n, side, side, 3) uint8 -> (n, crop, crop, 3) float32 as the network wants it."""
         n, side = pixels.shape[:2]
         boxes = self._boxes(n, side, look.crop, rng)
-        flips = (rng.random(n) < 0.5) & self.flip
+        flips = np.logical_and(rng.random(n) < 0.5, self.flip)
         bright, contrast, saturation = 1 + 0.8 * self.jitter * rng.uniform(-1, 1, (3, n))
+        turns = np.array(0.4 * np.pi * self.jitter * rng.uniform(-1, 1, n))
         saturation *= rng.random(n) >= self.grey
-        tints = (bright * contrast)[:, None, None] * _tints(saturation, 0.4 * np.pi * self.jitter * rng.uniform(-1, 1, n))
+        tints = (bright * contrast)[:, None, None] * _tints(saturation, turns)
         # what contrast takes from a colour, the mean grey of the piece gives back
         return _cut(pixels, boxes, flips, tints, bright * (1 - contrast), look)
 
@@ -90,6 +89,8 @@ def _cut(
     from embedders.kernels.crops import crop_and_tint
 
     out = np.empty((len(pixels), look.crop, look.crop, 3), np.float32)
-    as_float = (np.ascontiguousarray(part, np.float32) for part in (tints, contrasts, look.mean, 1 / np.array(look.std)))
-    crop_and_tint(pixels, np.ascontiguousarray(boxes, np.float32), flips, *as_float, out)
+    box, tint, contrast, mean, scale = (
+        np.ascontiguousarray(part, np.float32) for part in (boxes, tints, contrasts, look.mean, 1 / np.array(look.std))
+    )
+    crop_and_tint(pixels, box, flips, tint, contrast, mean, scale, out)
     return out

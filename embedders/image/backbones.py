@@ -143,7 +143,9 @@ def _preprocessing(backbone: str) -> Preprocessing:
 def _default(backbone: str) -> Any:
     """The member of torchvision's weights enum that it calls DEFAULT; its metadata needs no download."""
     if backbone == SMALL:
-        raise InputError(f"Got weights 'default' with backbone {SMALL!r}, which nobody has trained: weights: random, and train.")
+        raise InputError(
+            f"Got weights 'default' with backbone {SMALL!r}, which nobody has trained: weights: random, and train."
+        )
     if backbone == LITE0:
         raise InputError(f"Got weights 'default' with backbone {LITE0!r}; its weights are a package: weights: package.")
     models = import_torchvision().models

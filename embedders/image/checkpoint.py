@@ -57,6 +57,6 @@ class Checkpoint:
                 about = found.metadata() or {}
                 if about.get("about") != self._about:
                     return None
-                return {name: found.get_tensor(name) for name in found.keys()}, json.loads(about["state"])  # noqa: SIM118
+                return {name: found.get_tensor(name) for name in found.keys()}, json.loads(about["state"])
         except (SafetensorError, OSError, ValueError, KeyError):
             return None

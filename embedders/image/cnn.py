@@ -19,7 +19,6 @@ from pydantic import Field, PositiveInt
 from embedders.base import EXECUTION, Batch, Embedder, Encoder, Matrix, Progress, Threads, Vectors, silent
 from embedders.data import Images, Rejected
 from embedders.digests import file_digest
-from embedders.errors import InputError
 from embedders.image import backbones, layers, tuning
 from embedders.image import weights as weight_files
 from embedders.image.backbones import LITE0, Preprocessing
@@ -178,7 +177,9 @@ class Cnn(Embedder[Images]):
     size: Annotated[int, Field(ge=16, le=1024)] | None = Field(
         None, description="side of the square that the network sees, in pixels; none: that of its weights, 32 for small"
     )
-    train: Training | None = Field(None, description="how the network is trained on the dataset first; none: not at all")
+    train: Training | None = Field(
+        None, description="how the network is trained on the dataset first; none: not at all"
+    )
     precision: Precision = Field(
         "auto", description="auto: bf16 where the processor multiplies it, else fp32; vectors are float32 in any case"
     )

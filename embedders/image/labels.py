@@ -36,7 +36,9 @@ def chosen(data: Images, options: Training) -> Chosen:
     held = held_out(data.ids, options.hold_out)
     counts: dict[str, Any] = {"held_out": len(held)}
     if options.hold_out is not None:
-        counts["hold_out"] = options.hold_out.model_dump(exclude_none=True, exclude={"file"}) if options.hold_out.share else "file"
+        counts["hold_out"] = (
+            options.hold_out.model_dump(exclude_none=True, exclude={"file"}) if options.hold_out.share else "file"
+        )
     names = None if options.labels is None else _labels(data, options, counts)
     rows = [row for row, id in enumerate(data.ids) if id not in held and (names is None or names.get(id))]
     if not rows:
@@ -102,9 +104,13 @@ def read_labels(path: Path, id: str, label: str) -> dict[str, str]:
         if not row:
             continue
         if len(row) != len(header):
-            raise InputError(f"Got {len(row)} fields on line {reader.line_num} of {str(path)!r}; expected {len(header)}, as in the header. Quote fields that hold a separator.")
+            raise InputError(
+                f"Got {len(row)} fields on line {reader.line_num} of {str(path)!r}; expected {len(header)}, as in the header. Quote fields that hold a separator."
+            )
         if row[at_label].strip() and found.setdefault(row[at_id], row[at_label]) != row[at_label]:
-            raise InputError(f"Got the labels {found[row[at_id]]!r} and {row[at_label]!r} of {row[at_id]!r} in {str(path)!r}; expected one. Drop one.")
+            raise InputError(
+                f"Got the labels {found[row[at_id]]!r} and {row[at_label]!r} of {row[at_id]!r} in {str(path)!r}; expected one. Drop one."
+            )
     return found
 
 
@@ -112,7 +118,9 @@ def _text(path: Path, name: str) -> str:
     try:
         return path.read_text(encoding="utf-8-sig").replace("\r\n", "\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"Got {name} {str(path)!r}, which cannot be read ({error}); expected a text file in UTF-8. Check the path.") from error
+        raise InputError(
+            f"Got {name} {str(path)!r}, which cannot be read ({error}); expected a text file in UTF-8. Check the path."
+        ) from error
 
 
 def classes(labels: list[str]) -> tuple[list[str], NDArray[np.int64]]:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from embedders.image import backbones
 from embedders.image.backbones import Preprocessing
-from embedders.image.torchvision_ops import import_torch
 
 if TYPE_CHECKING:
     import torch
@@ -22,9 +21,9 @@ _LEAVES_OF_A_BLOCK = 3
 
 def added(body: nn.Module, weight: NDArray[np.float32]) -> nn.Module:
     """A network followed by a linear layer without bias. weight : (dim, width of the network)."""
-    torch = import_torch("The embedder 'cnn'")
+    from torch import nn
 
-    class Added(torch.nn.Module):  # type: ignore[name-defined, misc]
+    class Added(nn.Module):
         """(n, 3, side, side) -> (n, dim)."""
 
         def __init__(self) -> None:
@@ -45,9 +44,7 @@ def state(network: nn.Module) -> dict[str, NDArray[Any]]:
     return found if body is network else found | {ADDED: network.added.weight.detach().numpy()}  # type: ignore[union-attr,operator]
 
 
-def rebuild(
-    backbone: str, arrays: Mapping[str, NDArray[Any]], look: Preprocessing, *, bf16: bool
-) -> nn.Module:
+def rebuild(backbone: str, arrays: Mapping[str, NDArray[Any]], look: Preprocessing, *, bf16: bool) -> nn.Module:
     """The network whose arrays `state` gave, as `backbones.rebuild` does."""
     body = {name: array for name, array in arrays.items() if name != ADDED}
     network = backbones.rebuild(backbone, body, look, bf16=bf16)
@@ -58,13 +55,12 @@ def linear(weight: NDArray[np.float32], *, bias: bool = True) -> nn.Linear:
     """A linear layer with these weights, a bias of zero if any; draws nothing from torch's random numbers."""
     import torch
 
-    layer = torch.nn.utils.skip_init(torch.nn.Linear, weight.shape[1], weight.shape[0], bias=bias)
+    layer: nn.Linear = torch.nn.utils.skip_init(torch.nn.Linear, *weight.T.shape, bias=bias)  # type: ignore[no-untyped-call]
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(np.array(weight, np.float32)))
         if bias:
             layer.bias.zero_()
-    found: nn.Linear = layer
-    return found
+    return layer
 
 
 def choose(network: nn.Module, layers: Literal["head", "last", "all"]) -> None:

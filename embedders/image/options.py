@@ -5,7 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from embedders.base import EXECUTION
 from embedders.digests import file_digest
@@ -42,7 +51,9 @@ class Training(Frozen):
         "labels", description="tell labels apart, or tell pictures apart whatever piece of them is seen (simclr)"
     )
     labels: str | None = Field(
-        None, json_schema_extra=EXECUTION, description="dataset (those of the dataset), or a .csv or .tsv file with a header"
+        None,
+        json_schema_extra=EXECUTION,
+        description="dataset (those of the dataset), or a .csv or .tsv file with a header",
     )
     id: str = Field("id", description="the file's column of ids")
     label: str = Field("label", description="the file's column of labels")
@@ -50,17 +61,24 @@ class Training(Frozen):
         "all", description="what learns: all layers, the last block and what follows it, or only what `dim` adds"
     )
     dim: PositiveInt | None = Field(
-        None, description="numbers in a vector: a linear layer that is learned after the pooling; none: the pooled features"
+        None,
+        description="numbers in a vector: a linear layer that is learned after the pooling; none: the pooled features",
     )
     epochs: PositiveInt = Field(20, description="passes over the pictures, at most")
-    batch_size: Annotated[int, Field(ge=2)] | None = Field(None, description="pictures a step; none: 64, with simclr 256")
+    batch_size: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="pictures a step; none: 64, with simclr 256"
+    )
     learning_rate: PositiveFloat | None = Field(
-        None, description="the highest one; none: 0.003 from random weights, else 0.0003; new layers learn ten times as fast"
+        None,
+        description="the highest one; none: 0.003 from random weights, else 0.0003; new layers learn ten times as fast",
     )
     weight_decay: NonNegativeFloat = Field(0.05, description="of AdamW")
-    smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(0.1, description="share of a label that is spread over all classes")
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.1, description="share of a label that is spread over all classes"
+    )
     validation: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.1, description="share of each class that is not learned from: the weights of the epoch that tells it best are kept"
+        0.1,
+        description="share of each class that is not learned from: the weights of the epoch that tells it best are kept",
     )
     patience: NonNegativeInt = Field(5, description="epochs that do not tell it better and end training; 0: none do")
     crop: Annotated[float, Field(gt=0, le=1)] | None = Field(
@@ -70,10 +88,14 @@ class Training(Frozen):
     jitter: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None, description="how much colours change, 0 to 1; none: 0.2, with simclr 0.5"
     )
-    temperature: PositiveFloat = Field(0.2, description="of simclr: the lower, the more the nearest other pictures count")
+    temperature: PositiveFloat = Field(
+        0.2, description="of simclr: the lower, the more the nearest other pictures count"
+    )
     hold_out: HoldOut | None = Field(None, description="pictures that training never sees: {share, seed} or {file}")
     memory: PositiveInt = Field(
-        1024, json_schema_extra=EXECUTION, description="MiB of decoded pictures that are kept; others are decoded in each epoch"
+        1024,
+        json_schema_extra=EXECUTION,
+        description="MiB of decoded pictures that are kept; others are decoded in each epoch",
     )
 
     @model_validator(mode="after")
@@ -101,7 +123,9 @@ class Training(Frozen):
         """Digests of the files it names."""
         found = {"train.labels": self.labels, "train.hold_out": self.hold_out and self.hold_out.file}
         return {
-            name: place if place == DATASET else f"sha256:{_digest(name, place)}" for name, place in found.items() if place
+            name: place if place == DATASET else f"sha256:{_digest(name, place)}"
+            for name, place in found.items()
+            if place
         }
 
 

@@ -64,7 +64,9 @@ class Pictures:
         away = np.flatnonzero(~here)
         for i, found in zip(away, self._decoded(self.rows[places[away]]), strict=True):
             if isinstance(found, DecodeError):
-                raise InputError(f"A picture was read before, and cannot be now. {found} Training goes on from its last checkpoint.")
+                raise InputError(
+                    f"A picture was read before, and cannot be now. {found} Training goes on from its last checkpoint."
+                )
             out[i] = found
         return out
 

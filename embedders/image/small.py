@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from embedders.image.torchvision_ops import import_torch
@@ -38,6 +39,8 @@ def small() -> nn.Module:
             result: torch.Tensor = nn.functional.relu(self.second(self.first(x)) + self.short(x))
             return result
 
-    first = nn.Sequential(nn.Conv2d(3, WIDTHS[0], 3, 1, 1, bias=False), nn.BatchNorm2d(WIDTHS[0]), nn.ReLU(inplace=True))
-    blocks = [Block(narrow, wide) for narrow, wide in zip(WIDTHS, WIDTHS[1:], strict=False)]
+    first = nn.Sequential(
+        nn.Conv2d(3, WIDTHS[0], 3, 1, 1, bias=False), nn.BatchNorm2d(WIDTHS[0]), nn.ReLU(inplace=True)
+    )
+    blocks = [Block(narrow, wide) for narrow, wide in itertools.pairwise(WIDTHS)]
     return nn.Sequential(first, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())

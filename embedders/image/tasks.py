@@ -103,7 +103,9 @@ class SimClr:
         from torch import nn
 
         rng = np.random.default_rng([seed, 3])
-        hidden, out = ((rng.normal(0, (2 / width) ** 0.5, (to, width))).astype(np.float32) for to in (width, PROJECTION))
+        hidden, out = (
+            (rng.normal(0, (2 / width) ** 0.5, (to, width))).astype(np.float32) for to in (width, PROJECTION)
+        )
         self.body, self.statistics = body, statistics
         self.head: nn.Module = nn.Sequential(linear(hidden), nn.ReLU(), linear(out)).to(device)
         self._pictures, self._look, self._augmentation, self._temperature = pictures, look, augmentation, temperature

@@ -94,12 +94,17 @@ class History:
         found: dict[str, Any] = {"epochs": len(self.losses), "losses": [round(value, 5) for value in self.losses]}
         if self.validation:
             loss, accuracy = zip(*self.validation, strict=True)
-            found |= {"validation_losses": [round(v, 5) for v in loss], "validation_accuracy": [round(v, 5) for v in accuracy]}
+            found |= {
+                "validation_losses": [round(v, 5) for v in loss],
+                "validation_accuracy": [round(v, 5) for v in accuracy],
+            }
             found["best_epoch"] = self.best
         return found
 
 
-def train(task: Task, pace: Pace, checkpoint: Checkpoint, *, device: str, bf16: bool, threads: int, progress: Progress) -> History:
+def train(
+    task: Task, pace: Pace, checkpoint: Checkpoint, *, device: str, bf16: bool, threads: int, progress: Progress
+) -> History:
     """Change the weights of `task.body`, or go on from a checkpoint.
 
     Raises
@@ -134,7 +139,10 @@ def train(task: Task, pace: Pace, checkpoint: Checkpoint, *, device: str, bf16: 
             if not history.best or judged[0] < history.validation[history.best - 1][0]:
                 history.best = epoch + 1
                 best = {name: value.detach().clone() for name, value in task.body.state_dict().items()}
-        checkpoint.save(_tensors(task, optimizer, best), {"losses": history.losses, "validation": history.validation, "best": history.best})
+        checkpoint.save(
+            _tensors(task, optimizer, best),
+            {"losses": history.losses, "validation": history.validation, "best": history.best},
+        )
     if best:
         task.body.load_state_dict(best)
     progress(total, total, "pictures")
@@ -151,7 +159,9 @@ def forward(network: Callable[[Any], Any], pixels: Matrix, device: str, *, bf16:
     return result.float()
 
 
-def _step(task: Task, optimizer: torch.optim.Optimizer, pixels: Matrix, places: NDArray[np.int64], device: str, bf16: bool) -> float:
+def _step(
+    task: Task, optimizer: torch.optim.Optimizer, pixels: Matrix, places: NDArray[np.int64], device: str, bf16: bool
+) -> float:
     value = task.loss(forward(task.body, pixels, device, bf16=bf16), places)
     optimizer.zero_grad()
     value.backward()  # type: ignore[no-untyped-call]
@@ -185,7 +195,13 @@ def _optimizer(task: Task, pace: Pace, device: str) -> torch.optim.Optimizer:
             if parameter.requires_grad:
                 added = pace.new if name.startswith("added.") else rate
                 groups.setdefault((added, pace.decay if parameter.ndim > 1 else 0.0), []).append(parameter)
-    return torch.optim.AdamW([{"params": found, "lr": rate, "highest": rate, "weight_decay": decay} for (rate, decay), found in groups.items()], fused=True)
+    return torch.optim.AdamW(
+        [
+            {"params": found, "lr": rate, "highest": rate, "weight_decay": decay}
+            for (rate, decay), found in groups.items()
+        ],
+        fused=True,
+    )
 
 
 def _tensors(task: Task, optimizer: torch.optim.Optimizer, best: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -197,10 +213,14 @@ def _tensors(task: Task, optimizer: torch.optim.Optimizer, best: Mapping[str, to
     return found
 
 
-def _resumed(task: Task, optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> tuple[History, dict[str, torch.Tensor]]:
+def _resumed(
+    task: Task, optimizer: torch.optim.Optimizer, checkpoint: Checkpoint
+) -> tuple[History, dict[str, torch.Tensor]]:
     """Put everything back as `_tensors` took it."""
     if (found := checkpoint.load()) is None:
         return History(), {}
+    import torch
+
     tensors, state = found
     parts: dict[str, dict[str, torch.Tensor]] = {"body": {}, "head": {}, "best": {}}
     slots: dict[int, dict[str, torch.Tensor]] = {}
@@ -213,6 +233,13 @@ def _resumed(task: Task, optimizer: torch.optim.Optimizer, checkpoint: Checkpoin
             parts[part][name] = value
     task.body.load_state_dict(parts["body"])
     task.head.load_state_dict(parts["head"])
+    parameters: list[Any] = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for number, named in slots.items():  # AdamW goes through memory, in the parameter's order (channels_last)
+        ours = parameters[number]
+        slots[number] = {
+            slot: torch.empty_like(ours).copy_(value) if value.shape == ours.shape else value
+            for slot, value in named.items()
+        }
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     validation = [(loss, accuracy) for loss, accuracy in state["validation"]]
     return History(state["losses"], validation, state["best"]), parts["best"]

@@ -42,9 +42,11 @@ def begun(recipe: Cnn, start: Encoder[Any] | None) -> tuple[nn.Module, Preproces
     """
     if start is None:
         return backbones.build(recipe.backbone, recipe.weights, recipe.seed, recipe.size)
-    theirs = start.recipe
+    theirs: Any = start.recipe
     if theirs.kind != recipe.kind:
-        raise InputError(f"Got a start of kind {theirs.kind!r}; 'cnn' goes on from a space of 'cnn'. Choose another start, or leave it out.")
+        raise InputError(
+            f"Got a start of kind {theirs.kind!r}; 'cnn' goes on from a space of 'cnn'. Choose another start, or leave it out."
+        )
     if (theirs.backbone, theirs.size) != (recipe.backbone, recipe.size):
         raise InputError(
             f"Got backbone {recipe.backbone!r} of size {recipe.size} and a start of {theirs.backbone!r} of size {theirs.size}; expected the same. Set backbone and size as they are there."
@@ -85,13 +87,21 @@ def tuned(
             raise InputError(
                 f"Got {len(found.rows):,} pictures to learn from, {len(pictures):,} of which can be decoded; expected at least two.{first}"
             )
-        task, told = _task(recipe, options, network, look, pictures, found, device=device, bf16=bf16, statistics=not pretrained)
+        task, told = _task(
+            recipe, options, network, look, pictures, found, device=device, bf16=bf16, statistics=not pretrained
+        )
         about = _about(recipe, network, data, found, pictures, threads)
         history = train(
             task, _pace(options, recipe.seed, pretrained=pretrained), Checkpoint(checkpoint, about),
             device=device, bf16=bf16, threads=threads, progress=progress,
         )  # fmt: skip
-    told = {"method": options.method, **told, **found.counts, "undecodable": len(pictures.undecodable), **history.told()}
+    told = {
+        "method": options.method,
+        **told,
+        **found.counts,
+        "undecodable": len(pictures.undecodable),
+        **history.told(),
+    }
     return network.cpu(), told
 
 

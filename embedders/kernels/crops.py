@@ -7,7 +7,7 @@ from numba import njit
 
 
 @njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
-def crop_and_tint(pixels, boxes, flips, tints, contrasts, mean, scale, out):
+def crop_and_tint(pixels, boxes, flips, tints, contrasts, mean, scale, out) -> None:
     """Fill out[i] with a piece of pixels[i], by bilinear interpolation, then change its colours and normalise it.
 
     pixels : (n, side, side, 3) uint8. boxes : (n, 4) float32 top, left, height, width in pixels, within the picture.
