@@ -79,7 +79,7 @@ def learning(network: nn.Module, *, statistics: bool) -> None:
 
     network.eval()
     for module in network.modules():
-        if isinstance(module, _BatchNorm) and statistics and module.weight.requires_grad:
+        if statistics and isinstance(module, _BatchNorm) and getattr(module.weight, "requires_grad", False):
             module.train()
 
 

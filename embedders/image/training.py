@@ -234,9 +234,9 @@ def _resumed(
     task.body.load_state_dict(parts["body"])
     task.head.load_state_dict(parts["head"])
     parameters: list[Any] = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    for number, named in slots.items():  # AdamW goes through memory, in the parameter's order (channels_last)
-        ours = parameters[number]
-        slots[number] = {
+    for place, named in slots.items():  # AdamW goes through memory, in the parameter's order (channels_last)
+        ours = parameters[place]
+        slots[place] = {
             slot: torch.empty_like(ours).copy_(value) if value.shape == ours.shape else value
             for slot, value in named.items()
         }

@@ -78,7 +78,9 @@ def tuned(
     bf16 = resolve_precision(recipe.precision, recipe.device) == "bf16"
     found = chosen(data, options)
     with torch_threads(threads):
-        network = _made_ready(network, look, options, recipe.seed).to(device)
+        network = _made_ready(network, look, options, recipe.seed)
+        begins_at = _digest(network)
+        network = network.to(device)
         pictures = Pictures(
             data, found.rows, look, pixel_limit=recipe.pixel_limit, threads=threads, memory=options.memory * MIB
         )
@@ -90,7 +92,7 @@ def tuned(
         task, told = _task(
             recipe, options, network, look, pictures, found, device=device, bf16=bf16, statistics=not pretrained
         )
-        about = _about(recipe, network, data, found, pictures, threads)
+        about = _about(recipe, begins_at, data, found, pictures, threads)
         history = train(
             task, _pace(options, recipe.seed, pretrained=pretrained), Checkpoint(checkpoint, about),
             device=device, bf16=bf16, threads=threads, progress=progress,
@@ -172,12 +174,17 @@ def _pace(options: Training, seed: int, *, pretrained: bool) -> Pace:
     )  # fmt: skip
 
 
-def _about(recipe: Cnn, network: nn.Module, data: Images, found: Chosen, pictures: Pictures, threads: int) -> str:
+def _about(recipe: Cnn, begins_at: str, data: Images, found: Chosen, pictures: Pictures, threads: int) -> str:
     """A digest of all that decides what training gives."""
-    hasher = hashlib.sha256()
-    for name, array in sorted(layers.state(network).items()):
-        hasher.update(name.encode() + np.ascontiguousarray(array).tobytes())
     contents = [data.digests[row] for row in pictures.rows.tolist()]
     labels = None if found.labels is None else _labels_of(found, pictures)
-    hasher.update(json.dumps([recipe.fingerprint, recipe.device, threads, contents, labels]).encode())
+    text = json.dumps([recipe.fingerprint, recipe.device, threads, begins_at, contents, labels])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _digest(network: nn.Module) -> str:
+    hasher = hashlib.sha256()
+    for name, array in sorted(layers.state(network).items()):
+        hasher.update(name.encode())
+        hasher.update(np.ascontiguousarray(array).tobytes())
     return hasher.hexdigest()
