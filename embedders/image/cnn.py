@@ -157,7 +157,7 @@ class CnnEncoder(Encoder[Images]):
 
 
 class Cnn(Embedder[Images]):
-    """Pooled features of a network trained on ImageNet; `fit` loads it and learns nothing."""
+    """Pooled features of a network that others trained, which `fit` loads, or that is trained here (`train`)."""
 
     kind: ClassVar[str] = "cnn"
     data: ClassVar[type] = Images
