@@ -26,6 +26,7 @@ NAMES = (
     "walks",
     "graph",
     "images",
+    "image_training",
     "store",
     "versions",
     "orchestration",

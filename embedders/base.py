@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, Self, T
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
+from pydantic.fields import FieldInfo
 
 from embedders.data import Rejected
 from embedders.errors import InputError
@@ -215,7 +216,8 @@ class Embedder(BaseModel, ABC, Generic[D]):
     can be encoded one by one with a fitted encoder, so that a later run embeds only new and changed rows;
     `deterministic` says that nothing is drawn at random, so that the seed changes nothing; `needs_start` that `fit`
     cannot do without `start`; `warm_start` that a change of the dataset goes on from the encoder of the version before,
-    instead of from scratch; `folds_in` that its encoder can take in new rows without training (`Encoder.fold_in`).
+    instead of from scratch; `folds_in` that its encoder can take in new rows without training (`Encoder.fold_in`); `checkpoints` that `fit` takes
+    `checkpoint=FOLDER`, where it keeps what a run that is cut off can go on from (of inductive embedders).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -231,6 +233,7 @@ class Embedder(BaseModel, ABC, Generic[D]):
     warm_start: ClassVar[bool] = False
     needs_start: ClassVar[bool] = False
     folds_in: ClassVar[bool] = False
+    checkpoints: ClassVar[bool] = False
 
     seed: NonNegativeInt = Field(0, description="every random number comes from it")
 
@@ -308,20 +311,31 @@ class Embedder(BaseModel, ABC, Generic[D]):
     @classmethod
     def execution_only(cls) -> set[str]:
         """Names of the parameters that change how it runs, not what it gives."""
-        return {
-            name
-            for name, f in cls.model_fields.items()
-            if isinstance(f.json_schema_extra, dict) and f.json_schema_extra.get("execution")
-        }
+        return {name for name, f in cls.model_fields.items() if _runs_only(f)}
 
     @property
     def fingerprint(self) -> str:
         """16 hex digits over kind, class version, parameters (without execution-only ones) and assets."""
-        parameters = self.model_dump(mode="json", exclude=self.execution_only())
+        parameters = self.model_dump(mode="json", exclude=_execution(self))
         text = json.dumps(
             [self.kind, self.version, parameters, dict(self.assets())], sort_keys=True, ensure_ascii=False
         )
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _runs_only(field: FieldInfo) -> bool:
+    return isinstance(field.json_schema_extra, dict) and bool(field.json_schema_extra.get("execution"))
+
+
+def _execution(model: BaseModel) -> dict[str, Any]:
+    """The execution-only parameters of a model and of those in it, as pydantic's `exclude`."""
+    found: dict[str, Any] = {}
+    for name, info in type(model).model_fields.items():
+        if _runs_only(info):
+            found[name] = True
+        elif isinstance(value := getattr(model, name), BaseModel) and (inner := _execution(value)):
+            found[name] = inner
+    return found
 
 
 def batches(vectors: Vectors, size: int = 65536) -> Iterator[Batch]:

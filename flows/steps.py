@@ -254,7 +254,8 @@ def _work(
         )
         return Work(source, encoder, encoder.encode(data, progress=progress))
     found = basis(writer, recipe, source.digest, source.made_from, force=force, same=same, say=board().say)
-    encoder = found.encoder(recipe, lambda: recipe.fit(data, start=begin().encoder, progress=progress))
+    options: dict[str, Any] = {"checkpoint": found.unfinished.checkpoint} if recipe.checkpoints else {}
+    encoder = found.encoder(recipe, lambda: recipe.fit(data, start=begin().encoder, progress=progress, **options))
     reuse = found.reuse(data, encoder, board().say)
     if reuse.resumed:
         board().say(f"{writer.space.name}: {reuse.resumed:,} rows were embedded by a run that was cut off")

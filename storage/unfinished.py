@@ -1,12 +1,13 @@
 """Rows of an encode that was cut off, kept beside the store so that the next run need not embed them again.
 
 Every half minute or so the rows since the last time are written as a part of their own, in a folder named by what their
-encoder holds, so that rows of two encoders never mix; an encoder that no version has yet is kept too. The commit of a
-version clears them away.
+encoder holds, so that rows of two encoders never mix; an encoder that no version has yet is kept too, and so are the
+checkpoints of its training. The commit of a version clears them away.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -45,6 +46,12 @@ class Unfinished:
     key: str
     dataset: str
     anew: bool = False
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The folder for checkpoints of a training on the data of today; None where another one's could not be cleared."""
+        place = self.folder / f"training-{self.key}-{hashlib.sha256(self.dataset.encode()).hexdigest()[:16]}"
+        return None if self.anew and place.exists() else place
 
     def learn(self, recipe: Embedder[Any], fit: Callable[[], Encoder[Any]]) -> Encoder[Any]:
         """The encoder that a cut-off run had learned from the same data; else a new one.

@@ -74,7 +74,7 @@ def test_a_header_stands_after_comments(tmp_path, arrow_only):
     [
         ("# x\n\na b\n\n# y\nc\n", "Got 1 field.* on line 6 "),
         ("a b\n# y\n\nc d e\n", "Got 3 field.* on line 4 "),
-        ("a\tb\n# y\n\tc\n", "empty node id on line 3 "),
+        ("a\tb\n# y\n\tc\n", "empty source or target on line 3 "),
     ],
 )
 def test_bad_lines_are_named_by_their_number(tmp_path, content, message):

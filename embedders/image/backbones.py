@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from embedders.errors import InputError, MissingPackageError
 from embedders.image import weights as weight_files
 from embedders.image.decode import Interpolation
+from embedders.image.small import SMALL, small
 from embedders.image.torchvision_ops import import_torch, import_torchvision
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class Preprocessing:
         return cls(**{**saved, "mean": tuple(saved["mean"]), "std": tuple(saved["std"])})
 
 
+SMALL_PREPROCESSING = Preprocessing(32, 32, (127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
+
 LITE0_PREPROCESSING = Preprocessing(256, 224, (127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
 """As TensorFlow's EfficientNet-Lite was trained; ImageNet mean and std lose ten points of top-1 on photographs."""
 
@@ -62,14 +65,15 @@ The first depthwise layers have few channels of very different range. All in bfl
 """
 
 
-def build(backbone: str, weights: str, seed: int) -> tuple[nn.Module, Preprocessing]:
+def build(backbone: str, weights: str, seed: int, size: int | None = None) -> tuple[nn.Module, Preprocessing]:
     """A backbone with its weights, in float32 on the CPU, without classifier, in evaluation mode.
 
     Parameters
     ----------
-    backbone : "efficientnet_lite0" or a classification model of torchvision.
+    backbone : "efficientnet_lite0", "small" or a classification model of torchvision.
     weights : "package", "default" (torchvision's best, a download), "random" (a baseline) or a path.
     seed : of random weights.
+    size : side of the square that it sees, in pixels; None: that of its weights.
 
     Returns
     -------
@@ -81,6 +85,10 @@ def build(backbone: str, weights: str, seed: int) -> tuple[nn.Module, Preprocess
     """
     path = weight_files.locate(backbone, weights)
     preprocessing = _preprocessing(backbone)
+    if size is not None:
+        preprocessing = replace(
+            preprocessing, short_side=round(preprocessing.short_side * size / preprocessing.crop), crop=size
+        )
     model = _headless(backbone, preprocessing, seed)
     if path is not None:
         _load(model, weight_files.read(path), backbone, str(path))
@@ -120,6 +128,8 @@ def default_name(backbone: str) -> str:
 def _preprocessing(backbone: str) -> Preprocessing:
     if backbone == LITE0:
         return LITE0_PREPROCESSING
+    if backbone == SMALL:
+        return SMALL_PREPROCESSING
     best = _default(backbone).transforms()
     return Preprocessing(
         short_side=max(best.resize_size[0], best.crop_size[0]),
@@ -132,12 +142,16 @@ def _preprocessing(backbone: str) -> Preprocessing:
 
 def _default(backbone: str) -> Any:
     """The member of torchvision's weights enum that it calls DEFAULT; its metadata needs no download."""
+    if backbone == SMALL:
+        raise InputError(
+            f"Got weights 'default' with backbone {SMALL!r}, which nobody has trained: weights: random, and train."
+        )
     if backbone == LITE0:
         raise InputError(f"Got weights 'default' with backbone {LITE0!r}; its weights are a package: weights: package.")
     models = import_torchvision().models
     known = models.list_models(module=models)
     if backbone not in known:
-        close = get_close_matches(backbone, [*known, LITE0], n=4, cutoff=0.5)
+        close = get_close_matches(backbone, [*known, LITE0, SMALL], n=4, cutoff=0.5)
         raise InputError(
             f"Got backbone {backbone!r}; expected {LITE0!r} or a classification model of torchvision{', such as ' + ', '.join(close) if close else ''}."
         )
@@ -159,8 +173,14 @@ def _headless(backbone: str, preprocessing: Preprocessing, seed: int) -> nn.Modu
     torch = import_torch("The embedder 'cnn'")
     with _BUILDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = _lite0() if backbone == LITE0 else _torchvision(backbone, preprocessing)
+        model = _network(backbone, preprocessing)
     return model.eval().requires_grad_(False)
+
+
+def _network(backbone: str, preprocessing: Preprocessing) -> nn.Module:
+    if backbone == SMALL:
+        return small()
+    return _lite0() if backbone == LITE0 else _torchvision(backbone, preprocessing)
 
 
 def _lite0() -> nn.Module:

