@@ -7,15 +7,15 @@ import uuid
 
 from flows.pipeline import Pipeline
 from flows.report import Row, write_report
-from flows.steps import embed_space, evaluate_space
+from flows.steps import embed, evaluate_space
 
 
 def main(file: str) -> None:
     """Embed and evaluate every space in the file's order, then write the run's report."""
     pipeline, run, rows = Pipeline.load(file), uuid.uuid4().hex[:8], []
-    for name in pipeline.spaces:
-        version = embed_space(pipeline, name, run)
-        scores = [evaluate_space(pipeline, version, wanted.name) for wanted in pipeline.evaluate.get(name, [])]
+    made = (version for name in pipeline.spaces for version in embed(pipeline, name, run).values())
+    for version in made:
+        scores = [evaluate_space(pipeline, version, wanted.name) for wanted in pipeline.evaluations(version.space)]
         rows.append(Row.of(version, scores))
         print(version.model_dump_json(), *[score.model_dump_json() for score in scores], sep="\n")
     write_report(pipeline, run, rows)

@@ -4,36 +4,30 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
-from dataclasses import replace as replace_in
 from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from embedders.base import Batch, Embedder, Encoder, Progress, Sides, silent
+from embedders.base import Progress, silent
 from embedders.errors import PolyvecError
 from embedders.kernels.threads import cores
-from embedders.views import Views
 from flows import starts
 from flows.budget import Budget
 from flows.evaluations import judge
 from flows.looks import look
-from flows.made import Made, made
+from flows.made import made
 from flows.pipeline import Pipeline
 from flows.plan import NO_FILES, evaluation_fingerprint
 from flows.progress import board
-from flows.starts import Beginning, Folded
+from flows.work import commit, read
 from storage import promotion, retention, tables
 from storage.digests import DigestCache
-from storage.incremental import basis
-from storage.inputs.specs import Scan
-from storage.reuse import NOTHING, Reuse
 from storage.space import Space, Version
 from storage.store import VectorStore
-from storage.writer import Source, Writer, writing
+from storage.writer import Source, writing
 
 LOCK_WAIT = 3600.0  # seconds a run waits for another one that writes the same space
 
@@ -135,83 +129,16 @@ def embed(
             and not before.missing()
         ):
             return {space: version_ref(version, fresh=False) for space, version in before.versions.items()}
-        data = _read(pipeline, name, recipe, scan, upstream, progress)
+        data = read(pipeline, name, recipe, scan, upstream, progress)
         asked = time.monotonic()
         with budget().take(getattr(recipe, "threads", 1)):
             started += time.monotonic() - asked  # waiting for cores is not the space's work
-            versions = _commit(
+            versions = commit(
                 pipeline, name, writers, before, data, source, upstream, started, force, replace, progress
             )
         for writer in writers.values():
             _let_go(writer.space, pipeline.kept)
     return {space: version_ref(version, fresh=True) for space, version in versions.items()}
-
-
-def _read(
-    pipeline: Pipeline,
-    name: str,
-    recipe: Embedder[Any],
-    scan: Scan,
-    upstream: Mapping[str, Version],
-    progress: Progress,
-) -> Any:
-    """The data that an entry is learned from."""
-    if pipeline.spec(name).fuse:
-        return Views.of({space: version.vectors for space, version in upstream.items()})
-    return pipeline.dataset(name).read(scan, recipe.data, cache=pipeline.vectors.paths.cache, progress=progress)
-
-
-def _commit(
-    pipeline: Pipeline, name: str, writers: Mapping[str, Writer], before: Made | None, data: Any, source: Source,
-    upstream: Mapping[str, Version], started: float, force: bool, replace: bool, progress: Progress,
-) -> dict[str, Version]:  # fmt: skip
-    """Do what is left to do, and commit it."""
-    spec, recipe, say = pipeline.spaces[name], pipeline.recipe(name), board().say
-    dataset = pipeline.datasets.get(spec.dataset)
-    goes_on = starts.goes_on_from(spec, recipe, before, dataset, source.digest, force=force)
-
-    def begin() -> Beginning:
-        first = None if spec.fuse else next(iter(upstream.values()), None)
-        return starts.beginning(pipeline, name, recipe, data, first, goes_on, say)
-
-    into = starts.folds_into(spec, recipe, before, dataset, source.digest, force=force)
-    folded = starts.folded(name, spec, recipe, data, into, say)
-    if pipeline.outputs(name) != (name,):
-        return _commit_sides(name, writers, recipe, data, source, begin, folded, started, replace, progress)
-    same = dataset is not None and dataset.holds_out
-    work = _work(writers[name], recipe, data, source, begin, folded, force=force, same=same, progress=progress)
-    version = writers[name].commit(
-        work.source, work.encoder, work.batches, work.encoder.excluded(data), started,
-        reuse=work.reuse, encoder_of=work.encoder_of, replace=replace,
-    )  # fmt: skip
-    if work.clear is not None:
-        work.clear()
-    return {name: version}
-
-
-def _commit_sides(
-    name: str, writers: Mapping[str, Writer], recipe: Embedder[Any], data: Any, source: Source,
-    begin: Callable[[], Beginning], folded: Folded | None, started: float, replace: bool, progress: Progress,
-) -> dict[str, Version]:  # fmt: skip
-    """Learn all sides together, and commit each to its space.
-
-    A run that is killed between two commits leaves versions of two trainings: the next one sees that and learns anew.
-    """
-    beginning = Beginning() if folded else begin()
-    encoder = folded.encoder if folded else recipe.fit(data, start=beginning.encoder, progress=progress)
-    assert isinstance(encoder, Sides), f"{recipe.kind}: got {type(encoder)} from fit; expected Sides"
-    versions = {}
-    for side, part in encoder.sides.items():
-        space = f"{name}.{side}"
-        warm = beginning.warm.versions[space].number if beginning.warm else None
-        of_side = replace_in(
-            source, side=side, rows=part.rows(data), rejected=getattr(data, "rejected", ()), warm_start=warm,
-            folded_into=folded.trained[space] if folded else None,
-        )  # fmt: skip
-        versions[space] = writers[space].commit(
-            of_side, part, part.encode(data), part.excluded(data), started, replace=replace
-        )
-    return versions
 
 
 def _let_go(space: Space, keep: retention.Keep | None) -> None:
@@ -221,47 +148,6 @@ def _let_go(space: Space, keep: retention.Keep | None) -> None:
             retention.sweep(retention.garbage(space, gone))
     except PolyvecError as error:
         board().say(f"{space.name}: its new version stands, old ones could not be cleared away. {error}")
-
-
-@dataclass(frozen=True)
-class Work:
-    """What is left to do for a version. encoder_of: the version that has this encoder already."""
-
-    source: Source
-    encoder: Encoder[Any]
-    batches: Iterator[Batch]
-    reuse: Reuse = NOTHING
-    encoder_of: Version | None = None
-    clear: Callable[[], None] | None = None
-
-
-def _work(
-    writer: Writer, recipe: Embedder[Any], data: Any, source: Source, begin: Callable[[], Beginning],
-    folded: Folded | None = None, *, force: bool, same: bool = False, progress: Progress,
-) -> Work:  # fmt: skip
-    source = replace_in(source, rows=len(data), rejected=getattr(data, "rejected", ()))
-    if folded is not None:
-        trained = folded.trained[writer.space.name]
-        source = replace_in(source, rows=folded.encoder.rows(data), folded_into=trained)
-        return Work(source, folded.encoder, folded.encoder.encode(data, progress=progress))
-    if not recipe.inductive:
-        start = begin()
-        encoder = recipe.fit(data, start=start.encoder, progress=progress)
-        if (start.encoder is None or start.warm) and (warning := starts.few_tokens(writer.space.name, encoder, data)):
-            board().say(warning)
-        source = replace_in(
-            source, rows=encoder.rows(data), warm_start=None if start.warm is None else start.warm.number
-        )
-        return Work(source, encoder, encoder.encode(data, progress=progress))
-    found = basis(writer, recipe, source.digest, source.made_from, force=force, same=same, say=board().say)
-    options: dict[str, Any] = {"checkpoint": found.unfinished.checkpoint} if recipe.checkpoints else {}
-    encoder = found.encoder(recipe, lambda: recipe.fit(data, start=begin().encoder, progress=progress, **options))
-    reuse = found.reuse(data, encoder, board().say)
-    if reuse.resumed:
-        board().say(f"{writer.space.name}: {reuse.resumed:,} rows were embedded by a run that was cut off")
-    rest = encoder.encode(data.select(reuse.fresh), progress=progress) if len(reuse.fresh) else ()
-    batches = found.unfinished.keep(rest, encoder, learned=found.version is None)
-    return Work(source, encoder, batches, reuse, found.version, found.unfinished.clear)
 
 
 def forget_attempts(store: VectorStore, version: Version) -> None:

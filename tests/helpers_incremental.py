@@ -27,6 +27,7 @@ from flows import steps
 from flows.pipeline import Pipeline
 from flows.progress import Board, reporting_to
 from flows.starts import Beginning
+from flows.work import work_of
 from storage.space import Version
 from storage.store import VectorStore
 from storage.verify import verify
@@ -184,7 +185,7 @@ def commit_contents(store: VectorStore, data: Contents, recipe: Numbered) -> Ver
     digest = hashlib.sha256(data.numbers.tobytes() + json.dumps(data.ids).encode()).hexdigest()
     with writing(store.space("s"), os.urandom(4).hex(), wait=0, waiting=print) as writer:
         source = Source("d", digest, len(data), {})
-        work = steps._work(writer, recipe, data, source, Beginning, force=False, progress=silent)
+        work = work_of(writer, recipe, data, source, Beginning, force=False, progress=silent)
         return writer.commit(
             work.source, work.encoder, work.batches, {}, time.monotonic(), reuse=work.reuse, encoder_of=work.encoder_of
         )

@@ -29,7 +29,7 @@ from embedders.image.tasks import nt_xent
 from embedders.text.vectors import WordVectors
 from embedders.text.word2vec import Word2Vec
 from flows.pipeline import Pipeline
-from flows.steps import embed_space
+from flows.steps import embed
 
 torch = pytest.importorskip("torch")
 
@@ -567,16 +567,16 @@ def test_a_pipeline_that_judges_honestly(project):
     """One space learns from some pictures, another encodes pictures that were never learned from."""
     pipeline = Pipeline.load(project)
     for name in ("tuned", "looks"):
-        assert embed_space(pipeline, name, "run").fresh
+        assert embed(pipeline, name, "run")[name].fresh
     tuned, looks = (pipeline.vectors.space(name).version() for name in ("tuned", "looks"))
     assert looks.manifest.upstream == {"tuned": 1}
     assert tuned.manifest.machine["training"]["labels_without_picture"] == 0
     new = images(project.parent / "new", sorted(looks.ids), None)
     np.testing.assert_array_equal(looks.matrix, matrix(tuned.encoder(), new))
-    assert not embed_space(pipeline, "tuned", "again").fresh
+    assert not embed(pipeline, "tuned", "again")["tuned"].fresh
     text = (project.parent / "labels.csv").read_text(encoding="utf-8")
     (project.parent / "labels.csv").write_text(text.replace("lying", "flat"), encoding="utf-8")
-    assert embed_space(Pipeline.load(project), "tuned", "third").version == 2
+    assert embed(Pipeline.load(project), "tuned", "third")["tuned"].version == 2
 
 
 def test_a_wrong_option_is_told_with_its_line(project):
@@ -598,18 +598,18 @@ def test_a_run_that_is_cut_off_while_it_trains(project, tmp_path):
             raise CutOff
 
     with pytest.raises(CutOff):
-        embed_space(pipeline, "tuned", "first", progress=progress)
+        embed(pipeline, "tuned", "first", progress=progress)
     assert [path.name for path in folder.rglob("*") if path.is_file()] == ["training.safetensors"]
     steps = []
-    embed_space(pipeline, "tuned", "second", progress=lambda done, _, unit: unit == "pictures" and steps.append(done))
+    embed(pipeline, "tuned", "second", progress=lambda done, _, unit: unit == "pictures" and steps.append(done))
     assert steps[0] > 24 and not folder.exists()
     [first] = pipeline.vectors.space("tuned").versions()
-    embed_space(pipeline, "tuned", "third", force=True)
+    embed(pipeline, "tuned", "third", force=True)
     assert pipeline.vectors.space("tuned").version().matrix.tobytes() == first.matrix.tobytes()
     with pytest.raises(CutOff):
-        embed_space(pipeline, "tuned", "fourth", force=True, progress=progress)
+        embed(pipeline, "tuned", "fourth", force=True, progress=progress)
     steps.clear()
-    embed_space(
+    embed(
         pipeline, "tuned", "fifth", force=True, progress=lambda done, _, unit: unit == "pictures" and steps.append(done)
     )
     assert steps[0] == 4  # a forced run begins anew
@@ -621,9 +621,9 @@ from embedders.image import checkpoint
 from embedders.text.vectors import WordVectors
 from embedders.text.word2vec import Word2Vec
 from flows.pipeline import Pipeline
-from flows.steps import embed_space
+from flows.steps import embed
 checkpoint.EVERY = 0.0
-embed_space(Pipeline.load(sys.argv[1]), "tuned", "killed", progress=lambda done, *_: print(done, flush=True))
+embed(Pipeline.load(sys.argv[1]), "tuned", "killed", progress=lambda done, *_: print(done, flush=True))
 """
 
 
@@ -640,10 +640,10 @@ def test_a_run_that_is_killed_while_it_trains(project, tmp_path):
             time.sleep(rng.random() * 0.05)
             run.send_signal(signal.SIGKILL)
     steps = []
-    embed_space(pipeline, "tuned", "last", progress=lambda done, _, unit: unit == "pictures" and steps.append(done))
+    embed(pipeline, "tuned", "last", progress=lambda done, _, unit: unit == "pictures" and steps.append(done))
     assert steps[0] > 60
     cut_off = pipeline.vectors.space("tuned").version().matrix
-    embed_space(pipeline, "tuned", "whole", force=True)
+    embed(pipeline, "tuned", "whole", force=True)
     assert pipeline.vectors.space("tuned").version().matrix.tobytes() == cut_off.tobytes()
 
 

@@ -16,11 +16,12 @@ from embedders.start import LONGEST, start_rows
 from embedders.text.documents import DocumentMean
 from embedders.text.vectors import WordVectors
 from embedders.text.word2vec import Word2Vec
-from flows import starts, steps
+from flows import starts
 from flows.pipeline import Pipeline
 from flows.plan import make_plan
 from flows.progress import reporting_to
 from flows.starts import Beginning
+from flows.work import work_of
 from storage.changes import changes
 from storage.incremental import _key
 from storage.manifest import Start, made_from
@@ -251,7 +252,7 @@ def test_rows_encoded_one_by_one_are_not_taken_over_from_another_start(tmp_path)
         start = None if digest is None else Start(name="v.txt", digest=digest)
         with writing(store.space("s"), "run", wait=0, waiting=print) as writer:
             source = Source("d", "0" * 64, 5, {}, start=start)
-            work = steps._work(writer, recipe, data, source, Beginning, force=False, progress=silent)
+            work = work_of(writer, recipe, data, source, Beginning, force=False, progress=silent)
             version = writer.commit(
                 work.source, work.encoder, work.batches, {}, 0.0, reuse=work.reuse, encoder_of=work.encoder_of
             )
