@@ -116,3 +116,11 @@ def test_features_of_no_column(tmp_path, nodes):
     pq.write_table(pa.table({"id": ["a", "b"], "f": pa.array([[], []], pa.list_(pa.int64()))}), tmp_path / "n.parquet")
     with pytest.raises(InputError, match="features of no column for 2 nodes"):
         read(tmp_path, "e.tsv", nodes=nodes)
+
+
+@pytest.mark.parametrize(("duplicates", "weight"), [("sum", 3.0), ("drop", 1.0)])
+def test_entries_of_a_matrix_that_come_twice(tmp_path, duplicates, weight):
+    lines = ["%%MatrixMarket matrix coordinate real general", "2 2 4", "1 2 1", "1 2 2", "2 1 1", "2 1 2"]
+    (tmp_path / "m.mtx").write_text("\n".join(lines))
+    found = edges(read(tmp_path, "m.mtx", duplicates=duplicates))
+    assert found == ({("0", "1"): weight, ("1", "0"): weight})
