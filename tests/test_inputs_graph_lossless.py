@@ -106,3 +106,21 @@ def test_a_matrix_of_too_many_rows(tmp_path):
     (tmp_path / "m.mtx").write_text("%%MatrixMarket matrix coordinate real general\n3000000000 3000000000 1\n2 1 1\n")
     with pytest.raises(InputError, match=r"a matrix of 3,000,000,000 rows .* at most 2,147,483,647"):
         read(tmp_path, "m.mtx", directed=True)
+
+
+@pytest.mark.parametrize("nodes", [{"path": "n.csv", "features_file": "f.npy"}, {"path": "n.parquet", "tags": "f"}])
+def test_features_of_no_column(tmp_path, nodes):
+    (tmp_path / "e.tsv").write_text("a\tb\n")
+    (tmp_path / "n.csv").write_text("id\na\nb\n")
+    np.save(tmp_path / "f.npy", np.ones((2, 0)))
+    pq.write_table(pa.table({"id": ["a", "b"], "f": pa.array([[], []], pa.list_(pa.int64()))}), tmp_path / "n.parquet")
+    with pytest.raises(InputError, match="features of no column for 2 nodes"):
+        read(tmp_path, "e.tsv", nodes=nodes)
+
+
+@pytest.mark.parametrize(("duplicates", "weight"), [("sum", 3.0), ("drop", 1.0)])
+def test_entries_of_a_matrix_that_come_twice(tmp_path, duplicates, weight):
+    lines = ["%%MatrixMarket matrix coordinate real general", "2 2 4", "1 2 1", "1 2 2", "2 1 1", "2 1 2"]
+    (tmp_path / "m.mtx").write_text("\n".join(lines))
+    found = edges(read(tmp_path, "m.mtx", duplicates=duplicates))
+    assert found == ({("0", "1"): weight, ("1", "0"): weight})

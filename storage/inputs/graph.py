@@ -128,7 +128,7 @@ def _check_direction(spec: GraphSpec, files: Sequence[Path], says: Sequence[bool
 
 
 def _of_matrix(spec: GraphSpec, path: Path, nodes: Nodes | None, features: Path | None) -> Graph:
-    matrix = read_adjacency(path, spec.variable)
+    matrix = read_adjacency(path, spec.variable, spec.duplicates)
     n = matrix.shape[0]
     if nodes is None:
         nodes = described(spec.nodes, strings([str(i) for i in range(n)], path), None, features)

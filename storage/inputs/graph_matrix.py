@@ -14,8 +14,10 @@ from storage.inputs.graph_spec import suffix
 MOST_NODES = np.iinfo(np.int32).max
 
 
-def read_adjacency(path: Path, variable: str | None) -> Any:
+def read_adjacency(path: Path, variable: str | None, duplicates: str = "sum") -> Any:
     """A square matrix of positive weights as a SciPy COO array; zeros that are stored are no edges.
+
+    duplicates : what entries of one place become: their "sum", or "drop" for the first.
 
     Raises
     ------
@@ -27,6 +29,10 @@ def read_adjacency(path: Path, variable: str | None) -> Any:
     if found.shape[0] > MOST_NODES:
         raise InputError(f"Got a matrix of {found.shape[0]:,} rows in {str(path)!r}; expected at most {MOST_NODES:,}.")
     matrix = _sparse(found, path)
+    if duplicates == "drop":
+        places = matrix.row.astype(np.int64) * matrix.shape[1] + matrix.col
+        first = np.unique(places, return_index=True)[1]
+        matrix = type(matrix)((matrix.data[first], (matrix.row[first], matrix.col[first])), shape=matrix.shape)
     matrix.sum_duplicates()
     matrix.eliminate_zeros()
     from storage.inputs.graph_edges import usable

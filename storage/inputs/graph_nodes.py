@@ -57,6 +57,10 @@ def described(
         columns = [rows(name) for name in spec.features]
         listed = len(columns) == 1 and _is_list(columns[0].values.type)
         found = _lists(columns[0]) if listed else np.stack([_numbers(column) for column in columns], axis=1)
+    if found is not None and not found.shape[1]:
+        raise InputError(
+            f"Got features of no column for {len(ids):,} nodes; expected at least one. Leave `features:`, `tags:` or `features_file:` out."
+        )
     return Nodes(ids, types, type_names, found)
 
 
