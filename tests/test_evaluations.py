@@ -164,6 +164,6 @@ def test_a_graph_that_grew_is_held_out_and_judged_anew(file):
 
 def test_editors_know_the_new_keys():
     known = schema()["$defs"]
-    assert set(known["NodeClassification"]["properties"]) == {"name", "path", "id", "label", "metric", "train", "repeats", "seed", "split"}  # fmt: skip
+    assert set(known["NodeClassification"]["properties"]) == {"name", "path", "id", "label", "labels", "metric", "train", "repeats", "seed", "split"}  # fmt: skip
     assert set(known["LinkPrediction"]["properties"]) == {"name", "metric"}
     assert np.all([name in known for name in ("LabelProbe", "Neighbours", "WordSimilarity", "Analogies")])
