@@ -57,6 +57,12 @@ def test_a_headline_says_how_wide_a_baseline_is_and_leaves_sections_out():
     assert found == "topic accuracy 0.850, macro_f1 0.800 (one_hot 0.900 of dim 12,392)"
 
 
+def test_a_headline_counts_in_whole_numbers():
+    scores = {"share": 0.25, "exact_share": 0.125, "pairs": 1_234.0, "exact_groups": 0.0}
+    found = headline(ScoreRef(space="s", version=1, evaluation="twins", scores=scores, n=8))
+    assert found == "twins share 0.250, n 8 (exact_share 0.125, pairs 1,234, exact_groups 0)"
+
+
 def test_cells():
     found = cells(row(quarantined=1_234))
     assert (found["rows"], found["seconds"], found["rows/s"], found["version"]) == ("12,345", "2.0", "6,172", "3")
