@@ -65,9 +65,14 @@ class MetaPath2Vec(Embedder[Graph]):
     lr: float = Field(0.025, gt=0, le=1, description="first learning rate; falls linearly to a ten-thousandth")
     threads: Threads = 0
 
-    @field_validator("metapath")
+    @field_validator("metapath", mode="before")
     @classmethod
     def _walkable(cls, metapath: Any) -> Any:
+        listed = isinstance(metapath, list | tuple) and all(
+            isinstance(path, list | tuple) for path in _listed(metapath)
+        )
+        if not listed or not all(isinstance(item, str) for path in _listed(metapath) for item in path):
+            raise ValueError("a list of node types, or a list of such lists")
         first = {steps(path)[0].source for path in _listed(metapath)}
         if len(first) > 1:
             raise ValueError(f"paths that begin with one type, not with {' and '.join(sorted(first))}")
