@@ -93,6 +93,22 @@ def test_along_keeps_what_a_step_takes():
         assert part.type_names == ("author", "paper") and len(part) == 18
 
 
+def test_undirected_edges_are_kept_both_ways():
+    """Also where the path goes round: no step leads from the paper to the author."""
+    triangle = Graph.from_edges(["a", "p", "v"], np.array([0, 1, 2]), np.array([1, 2, 0]))
+    triangle = replace(triangle, types=np.arange(3, dtype=np.int16), type_names=NAMES)
+    part = along(triangle, [steps(["author", "paper", "venue", "author"])])
+    assert part.indptr.tolist() == [0, 2, 4, 6] and part.indices.tolist() == triangle.indices.tolist()
+
+
+def test_fold_in_takes_the_types_of_all_paths():
+    graph = science(directed=False)
+    recipe = MetaPath2Vec(metapath=[["paper", "author", "paper"], ["paper", "venue", "paper"]], dim=4, threads=1)
+    encoder = recipe.fit(graph)
+    found = encoder.fold_in(graph)
+    assert list(found.ids) == list(encoder.ids) == list(graph.ids) and np.array_equal(found.matrix, encoder.matrix)
+
+
 def test_fold_in_sees_the_edges_of_the_path_alone():
     """A new paper by author 0 that cites paper 11: the mean is that of its author."""
     recipe = MetaPath2Vec(metapath=["author", "-writes->", "paper", "<-writes-", "author"], dim=8, threads=1)
@@ -124,6 +140,9 @@ def test_paths_are_plain_yaml(text):
         (["author", "-x->", "<-y-", "author"], "only between two"),
         (["author", "author", "->"], "only between two"),
         ([], "at least two node types"),
+        ("author", "a list of node types, or"),
+        (["author", 5, "author"], "a list of node types, or"),
+        ([["author", "author"], "author"], "a list of node types, or"),
         ([["author", "author"], []], "at least two node types"),
         ([["author", "author"], ["paper", "paper"]], "begin with one type, not with author and paper"),
     ],

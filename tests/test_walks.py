@@ -173,6 +173,12 @@ def test_patterns_take_turns_whatever_is_drawn_together():
         assert np.array_equal(np.concatenate(parts), walks)
 
 
+def test_patterns_have_streams_of_their_own():
+    g, types = typed()
+    walks = by_type(g, types, [0, 1], [0, 1]).walks(np.zeros(400, np.int32), length=9, seed=2)
+    assert 0 < (walks[::2] == walks[1::2])[:, 1].mean() < 0.7
+
+
 def test_a_pattern_of_one_type_is_a_walk_of_first_order():
     g = graph(EDGES)
     starts = np.arange(7, dtype=np.int32)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from embedders.base import Embedder, Encoder, Estimate, Progress, Threads, silent
@@ -14,8 +15,11 @@ from embedders.data import Graph
 from embedders.graph.metapath import Step, along, check_walk, made, steps
 from embedders.graph.node2vec import NodeVectors
 
+if TYPE_CHECKING:
+    from embedders.kernels.walks import TypedWalker
+
 OTHER = "type_not_in_metapath"
-EDGE_BYTES = 100  # of memory, while the edges of each step are put in order
+EDGE_BYTES = 120  # of memory while the edges of each step are put in order: measured 98, with weights 140
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +65,14 @@ class MetaPath2Vec(Embedder[Graph]):
     lr: float = Field(0.025, gt=0, le=1, description="first learning rate; falls linearly to a ten-thousandth")
     threads: Threads = 0
 
-    @field_validator("metapath")
+    @field_validator("metapath", mode="before")
     @classmethod
     def _walkable(cls, metapath: Any) -> Any:
+        listed = isinstance(metapath, list | tuple) and all(
+            isinstance(path, list | tuple) for path in _listed(metapath)
+        )
+        if not listed or not all(isinstance(item, str) for path in _listed(metapath) for item in path):
+            raise ValueError("a list of node types, or a list of such lists")
         first = {steps(path)[0].source for path in _listed(metapath)}
         if len(first) > 1:
             raise ValueError(f"paths that begin with one type, not with {' and '.join(sorted(first))}")
@@ -94,26 +103,31 @@ class MetaPath2Vec(Embedder[Graph]):
             edge makes, or no node can walk it; `start` has another dimension.
         """
         from embedders.graph.walked import learn
-        from embedders.kernels.threads import cores
-        from embedders.kernels.walks import TypedWalker
 
         graph = along(data, self.paths)
         assert graph.types is not None  # `along` sees to it
-        kinds = list(dict.fromkeys(step for path in self.paths for step in path))
-        edges = list(made(graph, kinds))
-        patterns = [[kinds.index(step) for step in (path[-1], *path[:-1])] for path in self.paths]
-        for path in self.paths:
-            check_walk(graph, path, [edges[kinds.index(step)] for step in path])
         order, groups = np.arange(len(graph)), None
         if self.typed_noise:  # nodes of a type stand together
             order, groups = np.argsort(graph.types, kind="stable"), np.cumsum(np.bincount(graph.types)).tolist()
         place = np.empty(len(graph), np.int32)
         place[order] = np.arange(len(graph))
-        moved = [(place[own.source], place[own.target], own.weights) for own in edges]
-        walker = TypedWalker(len(graph), moved, patterns, threads=self.threads or cores())
+        walker = self._walker(graph, place)
         begin, ids = place[np.flatnonzero(graph.types == 0)], [graph.ids[row] for row in order.tolist()]
         learned = learn(self, walker, ids, begin, start, data, progress, groups)
         return TypedNodeVectors(self, graph.ids, learned.matrix[place], ~learned.reached[place], mode=learned.mode)
+
+    def _walker(self, graph: Graph, place: NDArray[np.int32]) -> TypedWalker:
+        """Draws walks along the paths; node i of the graph is place[i] in them."""
+        from embedders.kernels.threads import cores
+        from embedders.kernels.walks import TypedWalker
+
+        kinds = list(dict.fromkeys(step for path in self.paths for step in path))
+        edges = list(made(graph, kinds))
+        for path in self.paths:
+            check_walk(graph, path, [edges[kinds.index(step)] for step in path])
+        patterns = [[kinds.index(step) for step in (path[-1], *path[:-1])] for path in self.paths]
+        moved = [(place[own.source], place[own.target], own.weights) for own in edges]
+        return TypedWalker(len(graph), moved, patterns, threads=self.threads or cores())
 
 
 def _listed(metapath: Sequence[Any]) -> Sequence[Sequence[str]]:

@@ -89,7 +89,7 @@ def simplified(text: bytes, look: Look) -> bytes:
         while b"  " in text:
             text = text.replace(b"  ", b" ")
         text = text.replace(b" \r\n", b"\n").replace(b" \n", b"\n").replace(b"\n ", b"\n").rstrip(b" ")
-    return text.lstrip(b"\r\n")
+    return text
 
 
 def simple_stream(path: Path, look: Look) -> pa.BufferReader:
