@@ -1,7 +1,11 @@
 """Decoding: every mode of picture that Pillow can write, and bytes that are no picture."""
 
 import io
+import struct
+import threading
+import time
 import warnings
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,8 +15,10 @@ from PIL import Image, ImageDraw, TiffImagePlugin
 from embedders.data import Images
 from embedders.errors import InputError
 from embedders.image import decode as module
+from embedders.image import opening
 from embedders.image.decode import DecodeError, decode
 from embedders.image.pixels import pixels
+from embedders.image.prefetch import Budget
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -198,9 +204,6 @@ def test_pixel_limit_is_checked_before_decoding(write, monkeypatch):
 
 
 def test_a_bomb_costs_nothing(tmp_path):
-    import struct
-    import zlib
-
     def chunk(kind, body):
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
@@ -255,6 +258,207 @@ def test_out_of_memory_is_not_a_broken_picture(write, monkeypatch):
 def test_wrong_sizes_are_an_error(write):
     with pytest.raises(InputError, match="short_side >= crop"):
         decode(write(quarters(), "a.png"), short_side=20, crop=28)
+
+
+# Pixels against references that no reader of pictures made
+
+
+def png(rows, depth, colour, *chunks):
+    """A PNG by hand: (height, width, channels) of unsigned integers, big-endian; chunks: (name, body) before the pixels."""
+    height, width = rows.shape[:2]
+    size = rows.dtype.newbyteorder(">")
+    body = zlib.compress(b"".join(b"\0" + row.astype(size).tobytes() for row in rows))
+    head = struct.pack(">2I5B", width, height, depth, colour, 0, 0, 0)
+    parts = [(b"IHDR", head), *chunks, (b"IDAT", body), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(b)) + name + b + struct.pack(">I", zlib.crc32(name + b)) for name, b in parts
+    )
+
+
+def as_is(content):
+    """The pixels of a square of 32 x 32, not resized."""
+    return decode("a", content, short_side=32, crop=32).astype(int)
+
+
+DEEP = np.random.default_rng(0).integers(0, 65536, (32, 32, 4)).astype(np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("channels", "colour"), [(1, 0), (3, 2), (2, 4), (4, 6)], ids=["grey", "RGB", "grey and alpha", "RGB and alpha"]
+)
+def test_sixteen_bits_of_each_kind(channels, colour):
+    deep = DEEP[..., 4 - channels :]
+    values = deep / 257
+    if channels in (2, 4):
+        alpha = values[..., -1:] / 255
+        values = values[..., :-1] * alpha + 255 * (1 - alpha)
+    expected = np.broadcast_to(values, (32, 32, 3))
+    assert np.abs(as_is(png(deep, 16, colour)) - expected).max() <= 2.5
+
+
+def test_sixteen_bit_rgb_tiff():
+    deep = DEEP[..., :3].copy()
+    entries = [(256, 4, 32), (257, 4, 32), (258, 3, 16), (259, 3, 1), (262, 3, 2), (273, 4, 8), (277, 3, 3), (278, 4, 32), (279, 4, deep.nbytes)]  # fmt: skip
+    bits = struct.pack("<HHH", 16, 16, 16)
+    place = 8 + deep.nbytes
+    table = b"".join(
+        struct.pack("<HHII", tag, kind, 3 if tag == 258 else 1, place if tag == 258 else value)
+        for tag, kind, value in entries
+    )
+    directory = struct.pack("<H", len(entries)) + table + bytes(4)
+    content = b"II*\0" + struct.pack("<I", place + len(bits)) + deep.astype("<u2").tobytes() + bits + directory
+    assert np.abs(as_is(content) - deep / 257).max() <= 1
+
+
+def test_one_bit_and_palette_with_alpha():
+    bits = np.random.default_rng(1).integers(0, 2, (32, 32))
+    packed = np.packbits(bits.astype(np.uint8), axis=1)[..., None]
+    content = bytearray(png(packed, 1, 0))
+    struct.pack_into(">I", content, 16, 32)  # the width in pixels, and the checksum of the header
+    struct.pack_into(">I", content, 29, zlib.crc32(content[12:29]))
+    assert np.array_equal(as_is(bytes(content)), np.repeat(bits[..., None] * 255, 3, axis=2))
+    colours, alphas = np.array([(200, 10, 60), (0, 0, 255), (9, 99, 199)]), np.array([128, 0, 255])
+    places = np.random.default_rng(2).integers(0, 3, (32, 32, 1)).astype(np.uint8)
+    chunks = (b"PLTE", colours.astype(np.uint8).tobytes()), (b"tRNS", alphas.astype(np.uint8).tobytes())
+    shown = colours * alphas[:, None] / 255 + 255 - alphas[:, None]
+    assert np.abs(as_is(png(places, 8, 3, *chunks)) - shown[places[..., 0]]).max() <= 1
+
+
+def test_transparent_pixels_leave_no_colour():
+    """Averaging before the alpha is applied would mix the hidden red into the white."""
+    pixels = np.zeros((64, 64, 4), np.uint8)
+    pixels[::2] = (255, 0, 0, 0)
+    pixels[1::2] = (0, 0, 255, 255)
+    small = decode("a", png(pixels, 8, 6), short_side=32, crop=28)
+    assert close(small, (127, 127, 255), 3)
+
+
+@pytest.mark.parametrize("transform", [0, 2], ids=["CMYK", "YCCK"])
+def test_inverted_cmyk_of_adobe(transform):
+    """Adobe stores 255 - ink; with transform 2 the inks C, M, Y as the luma and chroma of an RGB picture."""
+    ink = np.array(
+        [(0, 255, 255, 0), (255, 0, 255, 0), (255, 255, 0, 0), (0, 0, 0, 0), (0, 0, 0, 255), (40, 90, 10, 60)]
+    )
+    expected = (255 - ink[:, :3]) * (255 - ink[:, 3:]) / 255
+    for one, shown in zip(ink, expected, strict=True):
+        stored = 255 - one.astype(float)
+        if transform == 2:  # libjpeg gives 255 - R, G, B of the YCbCr it finds as C, M, Y
+            r, g, b = one[:3]
+            luma = 0.299 * r + 0.587 * g + 0.114 * b
+            stored[:3] = luma, 128 + (b - luma) * 0.564, 128 + (r - luma) * 0.713
+        raw = np.clip(np.rint(255 - stored), 0, 255).astype(np.uint8)  # Pillow inverts as it writes
+        buffer = io.BytesIO()
+        image = Image.fromarray(np.broadcast_to(raw, (32, 32, 4)).copy(), "CMYK")
+        image.save(buffer, "JPEG", quality=100, subsampling=0)
+        content = bytearray(buffer.getvalue())
+        at = content.index(b"Adobe") + 11
+        assert content[at] == 0
+        content[at] = transform
+        assert close(as_is(bytes(content)), shown, 4), (one, shown)
+
+
+def test_profiles_of_colour_are_not_applied(write):
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    assert np.array_equal(square(write(quarters(), "p.png", icc_profile=profile)), square(write(quarters(), "a.png")))
+
+
+def test_a_name_says_nothing(write):
+    path = write(quarters(), "a.png")
+    assert np.array_equal(square(path.rename(path.with_suffix(".jpg"))), square(write(quarters(), "b.png")))
+
+
+# Files that must not stop the run
+
+
+def test_what_is_no_file_does_not_wait(tmp_path):
+    import os
+    import socket
+
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    (tmp_path / "loop.jpg").symlink_to(tmp_path / "loop.jpg")
+    (tmp_path / "nowhere.jpg").symlink_to(tmp_path / "none")
+    with socket.socket(socket.AF_UNIX) as held:
+        held.bind(str(tmp_path / "socket.jpg"))
+        codes = {
+            name: code(tmp_path / name) for name in ("pipe.jpg", "zero.jpg", "loop.jpg", "nowhere.jpg", "socket.jpg")
+        }
+    assert codes == dict.fromkeys(codes, "missing_file")
+
+
+def test_a_file_that_may_not_be_read(write, monkeypatch):
+    path = write(quarters(), "a.png")
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(opening.os, "open", refuse)  # the superuser may read anything
+    assert code(path) == "missing_file"
+
+
+def test_a_jpeg_that_asks_for_endless_passes(write, monkeypatch):
+    path = write(quarters((640, 480)), "a.jpg", progressive=True)
+    scans = path.read_bytes().count(b"\xff\xda")
+    assert scans >= 6
+    monkeypatch.setattr(opening, "SCANNED_PIXELS", 640 * 480 * scans - 1)
+    assert code(path) == "broken_image"
+    assert square(write(quarters((640, 480)), "b.jpg")).any()
+    monkeypatch.setattr(opening, "SCANNED_PIXELS", 640 * 480 * scans)
+    assert square(path).any()
+
+
+def test_a_header_of_900_million_pixels(tmp_path):
+    (tmp_path / "a.bmp").write_bytes(
+        struct.pack("<2sIHHI", b"BM", 54, 0, 0, 54)
+        + struct.pack("<IiiHHIIiiII", 40, 30000, 30000, 1, 24, 0, 0, 0, 0, 0, 0)
+    )
+    assert code(tmp_path / "a.bmp") == "too_many_pixels"
+    assert code(tmp_path / "a.bmp", pixel_limit=10**9) == "broken_image"  # it holds none of them
+
+
+def test_pictures_that_are_decoded_at_once_are_bounded(write, monkeypatch):
+    """Sixteen threads, of which so many decode at once as fit; one that is larger than all that fits is alone."""
+    at_once, most, alone, lock = [0], [0], [], threading.Lock()
+    real = module._square
+
+    def watched(image, *rest):
+        size = image.width * image.height
+        with lock:
+            at_once[0] += size
+            most[0] = max(most[0], at_once[0])
+            if size > 3000:
+                alone.append(at_once[0] == size)
+        time.sleep(0.002)
+        try:
+            return real(image, *rest)
+        finally:
+            with lock:
+                at_once[0] -= size
+
+    monkeypatch.setattr(module, "_square", watched)
+    monkeypatch.setattr(module, "_PIXELS", Budget(3000))
+    files = [write(quarters((32, 32)), "a.png")] * 20 + [write(quarters((64, 64)), "b.png")] * 4
+    with ThreadPoolExecutor(16) as pool:
+        assert len(list(pool.map(square, files))) == 24
+    assert 1024 < most[0] <= 4096 and alone == [True] * 4
+
+
+def test_the_budget_is_given_back_after_an_error(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_PIXELS", Budget(10))
+    whole = write(Image.effect_noise((200, 200), 90), "whole.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    assert [code(tmp_path / "cut.jpg") for _ in range(3)] == ["broken_image"] * 3
+
+
+def test_reduced_decoding_stays_near_the_whole(shared_data, monkeypatch):
+    for path in sorted(shared_data("images_camera").glob("*.jpg"))[1:3]:
+        reduced = decode(path, short_side=256, crop=224).astype(float)
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "_DRAFT_GAP", 1000)
+            whole = decode(path, short_side=256, crop=224)
+        assert 0 < np.abs(reduced - whole).mean() < 2.5, path
 
 
 def test_pixels(write, tmp_path):

@@ -5,6 +5,7 @@ Formats are an allow-list: Pillow's other readers are rarely tested, and one of 
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -49,6 +50,9 @@ BYTE_LIMIT = 1 << 30
 """Most bytes of a picture as it is stored: more than 200 million pixels take in any usual format."""
 SCANNED_PIXELS = 100 * 200_000_000
 """Most pixels times passes over them in a progressive JPEG; a file of 1 MB can ask for days of passes over nothing."""
+
+
+_NOT_THERE = (errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO)
 
 
 class DecodeError(InputError):
@@ -103,7 +107,7 @@ def check_bytes(name: str, size: int) -> None:
 
 def explained(source: object, error: Exception) -> DecodeError:
     """The reason code for what went wrong; Pillow raises nearly anything on hostile bytes."""
-    if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError | PermissionError):
+    if isinstance(error, OSError) and error.errno in _NOT_THERE:
         return DecodeError(
             "missing_file",
             f"Got {str(source)!r}, which cannot be opened ({error.strerror}). Check the path and rights.",

@@ -176,6 +176,7 @@ def _members(file: io.FileIO, container: File) -> Iterator[tarfile.TarInfo]:
         raise _broken(container, error) from error
     if end > container.size:
         raise _broken(container, "its last member is cut short")
-    file.seek(-(-end // _BLOCK) * _BLOCK)  # tarfile takes any damage between members for the end
-    if file.read(_BLOCK).strip(b"\0"):
-        raise _broken(container, f"its bytes after {end:,} are no member")
+    file.seek(-(-end // _BLOCK) * _BLOCK)
+    mark = file.read(_BLOCK)
+    if mark != bytes(_BLOCK):  # tarfile takes the end of the file, and any damage between members, for the end
+        raise _broken(container, f"its bytes after {end:,} are " + ("no member" if mark else "missing"))

@@ -108,7 +108,7 @@ def list_cells(container: File, column: str | None, progress: Callable[[int, int
                 for page, dictionary in _pages(raw, file.metadata.row_group(group).column(leaf), container.path):
                     entries += _locate(container, page, dictionary, list(islice(cells, page.values)), len(entries))
                     progress(len(entries), file.metadata.num_rows)
-                _check(container, next((entry for entry in reversed(entries) if entry.place), entries[-1]))
+                _check(container, next((entry for entry in reversed(entries) if entry.place), None))
             if len(entries) != file.metadata.num_rows:
                 raise ValueError(f"{len(entries):,} rows instead of {file.metadata.num_rows:,}")
         except (pa.ArrowException, OSError, ValueError, LookupError, struct.error, DecodeError) as error:
@@ -203,9 +203,9 @@ def _locate(container: File, page: Page, dictionary: Dictionary, cells: Sequence
     return found
 
 
-def _check(container: File, entry: Entry) -> None:
+def _check(container: File, entry: Entry | None) -> None:
     """Arrow read the same bytes, or pages are not what is thought here."""
-    if entry.place is not None and entry.place.length <= BYTE_LIMIT:
+    if entry and entry.place and entry.place.length <= BYTE_LIMIT:
         content = read(container, entry.place, f"row {entry.name} of {container.path}")
         if hashlib.sha256(content).hexdigest() != entry.digest:
             raise ValueError(f"row {entry.name} does not lie where its page says")
