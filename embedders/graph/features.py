@@ -11,9 +11,10 @@ from embedders.base import Matrix
 from embedders.data import Graph
 from embedders.errors import InputError
 from embedders.graph.degrees import degrees
-from embedders.graph.node2vec import Node2Vec
+from embedders.graph.node2vec import Node2Vec, NodeVectors
 
 WALK_DIM = 64
+STRUCTURE = 3 + WALK_DIM
 
 
 def given_features(graph: Graph, *, normalise: bool) -> Any:
@@ -51,16 +52,21 @@ def _check_finite(graph: Graph, values: NDArray[np.float32], indptr: NDArray[Any
         raise InputError(f"Got a feature of node {graph.ids[row]!r} that is NaN or infinite. Mend the node table.")
 
 
-def structure(graph: Graph, *, seed: int, threads: int) -> Matrix:
-    """(n, 67) float32, for nodes without features: `degrees`, and vectors of short walks, each of the same length."""
+def structure(graph: Graph, *, seed: int, threads: int, start: NodeVectors | None = None) -> Matrix:
+    """(n, 67) float32, for nodes without features: `degrees`, and vectors of short walks, each of the same length.
+
+    start : holds the vectors of walks that those of the same nodes begin at.
+    """
     short = {"dim": WALK_DIM, "walks": 5, "length": 20, "window": 5, "seed": seed, "threads": threads}
-    walks = Node2Vec.model_validate(short).fit(graph).matrix
+    walks = Node2Vec.model_validate(short).fit(graph, start=start).matrix
     walks = walks * (WALK_DIM**0.5 / np.maximum(np.linalg.norm(walks, axis=1, keepdims=True), 1e-12))
     return np.concatenate([degrees(graph), walks], axis=1)
 
 
-def features_or_structure(graph: Graph, *, normalise: bool, seed: int, threads: int) -> Any:
+def features_or_structure(
+    graph: Graph, *, normalise: bool, seed: int, threads: int, start: NodeVectors | None = None
+) -> Any:
     """The features of the nodes, or `structure` where they have none."""
     if graph.features is None:
-        return structure(graph, seed=seed, threads=threads)
+        return structure(graph, seed=seed, threads=threads, start=start)
     return given_features(graph, normalise=normalise)
