@@ -118,6 +118,8 @@ def test_bad_features_are_refused(form):
         fit(Gae, replace(graph, features=form(bad)))
     with pytest.raises(InputError, match="features of 3 nodes; expected a row for each of 4"):
         fit(Gae, replace(graph, features=form(bad[:3])))
+    with pytest.raises(InputError, match="features that are all 0"):
+        fit(Gae, replace(graph, features=form(np.zeros((4, 2), np.float32))))
 
 
 @pytest.mark.parametrize("kind", KINDS)

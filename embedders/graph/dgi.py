@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from embedders.graph.convolution import Convolution, Part
+from embedders.base import Estimate
+from embedders.graph.convolution import FANS, Convolution, Part, batch_size
 from embedders.graph.network import GraphNetwork
 from embedders.graph.training import stream
 
@@ -47,6 +48,12 @@ class Dgi(GraphNetwork):
 
         layers = nn.ModuleList([geometric.GCNConv(width, self.dim, normalize=False), nn.PReLU(self.dim)])
         return geometric.DeepGraphInfomax(self.dim, layers, summary=_summary, corruption=_with_shuffled)
+
+    def estimate(self, rows: int, edges: int) -> Estimate:
+        from embedders.graph.network_costs import of_network
+
+        size = batch_size(self.batch, rows)
+        return of_network(rows, edges, self.steps, self.threads, nodes=size, fans=FANS, widths=(self.dim,), copies=2)
 
     def draw(self, data: Convolution, size: int | None, step: int) -> Shuffled:
         """The graph, or the neighbourhood of `size` nodes; and an order of its nodes."""

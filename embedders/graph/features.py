@@ -24,7 +24,7 @@ def given_features(graph: Graph, *, normalise: bool) -> Any:
 
     Raises
     ------
-    InputError : there are not as many rows as nodes, or a number is not finite.
+    InputError : there are not as many rows as nodes, a number is not finite, or all are 0.
     """
     from scipy.sparse import csr_array, issparse
 
@@ -33,11 +33,11 @@ def given_features(graph: Graph, *, normalise: bool) -> Any:
         raise InputError(f"Got features of {features.shape[0]:,} nodes; expected a row for each of {len(graph):,}.")
     if not sparse:
         dense = np.asarray(features, np.float32)
-        _check_finite(graph, dense)
+        _check(graph, dense)
         sums = np.abs(dense).sum(axis=1, keepdims=True)
         return dense / np.where(sums > 0, sums, 1) if normalise else dense
     rows = csr_array(features, dtype=np.float32)
-    _check_finite(graph, rows.data, rows.indptr)
+    _check(graph, rows.data, rows.indptr)
     if not normalise:
         return rows
     sums = np.asarray(abs(rows).sum(axis=1)).ravel()
@@ -45,11 +45,15 @@ def given_features(graph: Graph, *, normalise: bool) -> Any:
     return csr_array((values, rows.indices, rows.indptr), shape=rows.shape)
 
 
-def _check_finite(graph: Graph, values: NDArray[np.float32], indptr: NDArray[Any] | None = None) -> None:
+def _check(graph: Graph, values: NDArray[np.float32], indptr: NDArray[Any] | None = None) -> None:
     bad = np.argwhere(~np.isfinite(values))
     if len(bad):
         row = bad[0, 0] if indptr is None else np.searchsorted(indptr, bad[0, 0], side="right") - 1
         raise InputError(f"Got a feature of node {graph.ids[row]!r} that is NaN or infinite. Mend the node table.")
+    if len(graph) and not values.any():
+        raise InputError(
+            "Got features that are all 0, which tell no node from another. Mend the node table, or leave features out."
+        )
 
 
 def structure(graph: Graph, *, seed: int, threads: int, start: NodeVectors | None = None) -> Matrix:

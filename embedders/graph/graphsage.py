@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from embedders.base import EXECUTION, Batch, Embedder, Encoder, Origin, Progress, Threads, Vectors, silent
+from embedders.base import EXECUTION, Batch, Embedder, Encoder, Estimate, Origin, Progress, Threads, Vectors, silent
 from embedders.data import Graph
 from embedders.errors import InputError
 from embedders.graph.degrees import degrees
@@ -132,6 +132,14 @@ class GraphSage(Embedder[Nodes]):
 
         layers = (geometric.SAGEConv(self.hidden, out, aggr="sum") for out in (self.hidden, self.dim))
         return nn.ModuleList([nn.Linear(width, self.hidden, bias=False), *layers])
+
+    def estimate(self, rows: int, edges: int) -> Estimate:
+        from embedders.graph.network_costs import of_network
+
+        return of_network(
+            rows, edges, self.steps, self.threads, nodes=2 * self.batch + self.negative, fans=self.fanout,
+            widths=(self.hidden, self.dim),
+        )  # fmt: skip
 
     def fit(self, data: Nodes, *, start: Encoder[Nodes] | None = None, progress: Progress = silent) -> SageEncoder:
         """Train on the graph around `data`, from the weights of `start` if given.
