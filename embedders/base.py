@@ -241,6 +241,14 @@ class Embedder(BaseModel, ABC, Generic[D]):
     def fit(self, data: D, *, start: Encoder[D] | None = None, progress: Progress = silent) -> Encoder[D]:
         """Learn from `data`; `start` is a previous or pretrained encoder to go on from."""
 
+    def check_start(self, data: D, start: Encoder[D]) -> None:
+        """Refuse a start that `fit` cannot go on from with this data, which may have changed its shape since.
+
+        Raises
+        ------
+        InputError : what does not fit. A run that would have gone on by itself then trains from scratch, and says so.
+        """
+
     @classmethod
     def restore(
         cls,

@@ -128,6 +128,18 @@ def _encoder_of(
     return None
 
 
+def _fits(
+    name: str, recipe: Embedder[Any], data: Any, encoder: Encoder[Any], version: Version, say: Callable[[str], None]
+) -> bool:
+    """Whether training can go on from it with what the dataset is now; it is said where not."""
+    try:
+        recipe.check_start(data, encoder)
+    except InputError as error:
+        say(f"{name}: cannot go on from version {version.number}; training from scratch. {error}")
+        return False
+    return True
+
+
 @dataclass(frozen=True)
 class Beginning:
     """Where one training begins. encoder: None for at random; warm: what it goes on from."""
@@ -172,7 +184,7 @@ def beginning(
         return Beginning(found)
     if parent is not None:
         encoder = _encoder_of(name, recipe, parent, say, "training from scratch")
-        if encoder is not None:
+        if encoder is not None and _fits(name, recipe, data, encoder, parent, say):
             say(f"{name}: goes on from version {parent.number}")
             return Beginning(encoder, parent)
     return Beginning()

@@ -16,10 +16,16 @@ from embedders.graph.convolution import Convolution, batch_size, undirected
 from embedders.graph.dgi import Dgi
 from embedders.graph.features import features_or_structure, given_features
 from embedders.graph.gae import Gae, Vgae
+from embedders.graph.geometric import import_geometric, seeded, take
+from embedders.graph.node2vec import Node2Vec
 from embedders.graph.split import hold_out
-from embedders.graph.training import curve
+from embedders.graph.training import SLOWER, curve
 from embedders.torch_threads import torch_threads
+from flows.pipeline import Pipeline
+from flows.progress import reporting_to
 from tests.helpers_graph import cora, features, random_graph
+from tests.helpers_incremental import Said
+from tests.helpers_store import run_steps
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("torch_geometric")
@@ -112,6 +118,8 @@ def test_bad_features_are_refused(form):
         fit(Gae, replace(graph, features=form(bad)))
     with pytest.raises(InputError, match="features of 3 nodes; expected a row for each of 4"):
         fit(Gae, replace(graph, features=form(bad[:3])))
+    with pytest.raises(InputError, match="features that are all 0"):
+        fit(Gae, replace(graph, features=form(np.zeros((4, 2), np.float32))))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -181,12 +189,9 @@ def test_isolated_nodes_one_node_and_no_edges(kind, given):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_node_and_a_start_are_refused(kind):
+def test_no_node_is_refused(kind):
     with pytest.raises(InputError, match="without a node"):
         fit(kind, Graph([], np.zeros(1, np.int64), np.empty(0, np.int32)))
-    graph = random_graph()
-    with pytest.raises(InputError, match="Got a start"):
-        kind().fit(graph, start=fit(kind, graph))
 
 
 def test_a_complete_graph_has_no_pair_apart():
@@ -194,6 +199,115 @@ def test_a_complete_graph_has_no_pair_apart():
     state = torch.get_rng_state()
     assert np.isfinite(fit(Gae, replace(complete, features=features(6))).matrix).all()
     assert torch.equal(state, torch.get_rng_state())
+
+
+# ---- going on from what was learned before
+
+
+def grown(graph, new=2):
+    """The graph with `new` nodes more, at the head, which moves all rows; each is joined to two of the others."""
+    rows, columns = edges_of(graph)
+    once = rows < columns
+    first = np.repeat(np.arange(new), 2)
+    second = new + np.arange(2 * new)
+    ids = [*(f"new{i}" for i in range(new)), *graph.ids]
+    larger = Graph.from_edges(ids, np.append(first, new + rows[once]), np.append(second, new + columns[once]))
+    if graph.features is None:
+        return larger
+    return replace(larger, features=np.concatenate([features(new, graph.features.shape[1], seed=9), graph.features]))
+
+
+def likeness(a, b):
+    """The mean cosine of rows."""
+    return np.mean((a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("given", [True, False])
+def test_a_start_keeps_vectors_near_in_fewer_steps(kind, given, tmp_path):
+    graph = random_graph(200, 900)
+    graph = graph if given else replace(graph, features=None)
+    first = fit(kind, graph, steps=40)
+    first.save(tmp_path)
+    recipe = kind.model_validate(SMALL | {"steps": 40, "seed": 3})
+    warm = recipe.fit(grown(graph), start=kind.load(tmp_path))
+    cold = recipe.fit(grown(graph))
+    assert (warm.mode["steps"], cold.mode["steps"]) == (5, 40)
+    assert warm.ids == grown(graph).ids and np.isfinite(warm.matrix).all()
+    assert likeness(warm.matrix[2:], first.matrix) > 0.8 > likeness(cold.matrix[2:], first.matrix)
+    assert np.array_equal(recipe.fit(grown(graph), start=first).matrix, warm.matrix)
+    for name, array in first.weights.items():
+        assert np.abs(warm.weights[name] - array).max() <= 5 * recipe.lr / SLOWER * 1.5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_goes_on_from_the_layers_of_the_start(kind):
+    """At a rate that moves nothing the vectors are those of the layers on the other graph."""
+    graph, other = random_graph(60, 300), random_graph(60, 200, seed=4)
+    first = fit(kind, graph, steps=20)
+    there = kind.model_validate(SMALL | {"lr": 1e-12, "seed": 7}).fit(other, start=first)
+    recipe = first.recipe
+    module = seeded(lambda: recipe.build(import_geometric(recipe.kind), 5), 1, "cpu")
+    take(module, first.weights)
+    expected = recipe._infer(module, Convolution(other, given_features(other, normalise=True), recipe.layers, "cpu"))
+    np.testing.assert_allclose(there.matrix, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_start_that_does_not_fit_is_refused(kind):
+    graph = random_graph()
+    first = fit(kind, graph)
+    wrong = "Make kind, dim, hidden and the features alike, or leave start out"
+    for start, data, params in [
+        (first, replace(graph, features=graph.features[:, :4]), {}),
+        (first, graph, {"dim": 5}),
+        (fit(Dgi if kind is Gae else Gae, graph), graph, {}),
+        (Node2Vec(dim=4, walks=1, length=5, threads=1).fit(graph), graph, {}),
+        (first, replace(graph, features=None), {}),
+    ]:
+        with pytest.raises(InputError, match=wrong):
+            kind.model_validate(SMALL | params).fit(data, start=start)
+    wide = replace(graph, features=features(40, 67))
+    with pytest.raises(InputError, match="learned from features; expected one that learned without"):
+        kind.model_validate(SMALL).fit(replace(graph, features=None), start=fit(kind, wide))
+    with pytest.raises(InputError, match="learned without features; expected one that learned from them"):
+        kind.model_validate(SMALL).fit(wide, start=fit(kind, replace(graph, features=None)))
+
+
+def test_a_run_goes_on_by_itself_unless_the_features_are_others(tmp_path):
+    def write(graph):
+        rows, columns = edges_of(graph)
+        (tmp_path / "edges.csv").write_text(
+            "".join(f"{graph.ids[a]},{graph.ids[b]}\n" for a, b in zip(rows, columns, strict=True) if a < b)
+        )
+        names = [f"f{i}" for i in range(graph.features.shape[1])]
+        table = "".join(f"{name},{','.join(map(str, row))}\n" for name, row in zip(graph.ids, graph.features, strict=True))  # fmt: skip
+        (tmp_path / "nodes.csv").write_text(f"id,{','.join(names)}\n{table}")
+        (tmp_path / "polyvec.yaml").write_text(
+            "store: ./vectors\ndatasets:\n"
+            f"  links: {{kind: graph, edges: edges.csv, nodes: {{path: nodes.csv, features: [{', '.join(names)}]}}}}\n"
+            "spaces:\n  s: {dataset: links, embedder: gae, params: {dim: 4, hidden: 5, steps: 16, threads: 1}}\n"
+        )
+        return tmp_path / "polyvec.yaml"
+
+    graph = random_graph()
+    file = write(graph)
+    run_steps(file)
+    assert "s: goes on from version 1" in said_by(write(grown(graph)))
+    second = Pipeline.load(file).vectors.find("s")
+    assert (second.number, second.manifest.warm_start, len(second.ids)) == (2, 1, 42)
+    assert (second.encoder().mode["steps"], len(second.encoder().weights)) == (2, 4)
+    [line] = [it for it in said_by(write(random_graph(width=6))) if it.startswith("s: ")]
+    assert line.startswith("s: cannot go on from version 2; training from scratch. Got a start of kind 'gae'")
+    third = Pipeline.load(file).vectors.find("s")
+    assert (third.number, third.manifest.warm_start, third.encoder().mode["steps"]) == (3, None, 16)
+
+
+def said_by(file):
+    said = Said()
+    with reporting_to(said):
+        run_steps(file)
+    return said.lines
 
 
 # ---- training

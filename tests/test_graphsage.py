@@ -250,6 +250,7 @@ def test_a_start_is_where_training_begins():
     for name, array in before.weights.items():
         np.testing.assert_allclose(further.weights[name], array, atol=1e-6)
     assert not np.allclose(fit(graph, steps=1, lr=1e-9, seed=5).weights["0.weight"], before.weights["0.weight"])
+    assert fit(graph, start=before, steps=30).mode["steps"] == 4
 
 
 def test_training_follows_its_seed_and_disturbs_nobody():

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from embedders.graph.convolution import Convolution, Part
+from embedders.base import Estimate
+from embedders.graph.convolution import FANS, Convolution, Part, batch_size
 from embedders.graph.network import GraphNetwork
 from embedders.graph.training import stream
 
@@ -30,7 +31,11 @@ class Dgi(GraphNetwork):
     length: ClassVar[float] = 4.0  # classifiers with the usual penalty (C = 1) score best between 2 and 8 (Cora)
 
     dim: int = Field(512, ge=1, le=4096, description="numbers in a vector")
-    steps: int = Field(300, ge=1, description="gradient steps (Adam) at most, each over the graph or a mini-batch")
+    steps: int = Field(
+        300,
+        ge=1,
+        description="gradient steps (Adam) at most, each over the graph or a mini-batch; from a start an eighth of them, at a quarter of `lr`",
+    )
     lr: float = Field(0.001, gt=0, le=1, description="learning rate")
     patience: int = Field(
         20,
@@ -42,7 +47,13 @@ class Dgi(GraphNetwork):
         from torch import nn
 
         layers = nn.ModuleList([geometric.GCNConv(width, self.dim, normalize=False), nn.PReLU(self.dim)])
-        return geometric.DeepGraphInfomax(self.dim, layers, summary=_summary, corruption=_shuffle)
+        return geometric.DeepGraphInfomax(self.dim, layers, summary=_summary, corruption=_with_shuffled)
+
+    def estimate(self, rows: int, edges: int) -> Estimate:
+        from embedders.graph.network_costs import of_network
+
+        size = batch_size(self.batch, rows)
+        return of_network(rows, edges, self.steps, self.threads, nodes=size, fans=FANS, widths=(self.dim,), copies=2)
 
     def draw(self, data: Convolution, size: int | None, step: int) -> Shuffled:
         """The graph, or the neighbourhood of `size` nodes; and an order of its nodes."""
@@ -55,9 +66,9 @@ class Dgi(GraphNetwork):
         return Shuffled(part, random.permutation(part.x.shape[0]).astype(np.int32))
 
     def loss(self, module: Any, drawn: Shuffled) -> Any:
-        part = drawn.part
-        vectors = self.vectors(module, part)
-        corrupted = self.vectors(module, Part(part.x, [_shuffle(part.blocks[0], drawn.order)]))
+        [block] = drawn.part.blocks
+        both = self.vectors(module, Part(drawn.part.x, [_with_shuffled(block, drawn.order)]))
+        vectors, corrupted = both.split(block.shape[0])
         return module.loss(vectors, corrupted, _summary(vectors))
 
     def vectors(self, module: Any, part: Part) -> Any:
@@ -69,11 +80,13 @@ def _summary(vectors: Any) -> Any:
     return vectors.mean(dim=0).sigmoid()
 
 
-def _shuffle(block: Any, order: NDArray[np.int32]) -> Any:
-    """The block with its columns in another order, which is as if the features were."""
+def _with_shuffled(block: Any, order: NDArray[np.int32]) -> Any:
+    """The block, and below it the same with its columns in another order, which is as if the features were."""
     import torch
 
-    columns = torch.from_numpy(order).to(block.device)[block.col_indices()]
+    ends, columns, values = block.crow_indices(), block.col_indices(), block.values()
+    shuffled = torch.from_numpy(order).to(block.device)[columns]
     return torch.sparse_csr_tensor(
-        block.crow_indices(), columns, block.values(), size=block.shape, check_invariants=False
-    )
+        torch.cat([ends, ends[1:] + ends[-1]]), torch.cat([columns, shuffled]), torch.cat([values, values]),
+        size=(2 * block.shape[0], block.shape[1]), check_invariants=False,
+    )  # fmt: skip

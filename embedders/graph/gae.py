@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from embedders.base import Matrix, Similarity
-from embedders.graph.convolution import Convolution, Part
+from embedders.base import Estimate, Matrix, Similarity
+from embedders.graph.convolution import FANS, Convolution, Part, batch_size
 from embedders.graph.network import GraphNetwork
 from embedders.graph.training import stream
 
@@ -48,6 +48,16 @@ class Gae(GraphNetwork):
         return self._model(geometric)(nn.ModuleList(layers))
 
     _heads: ClassVar[int] = 1
+
+    def estimate(self, rows: int, edges: int) -> Estimate:
+        from embedders.graph.network_costs import of_network
+
+        size = batch_size(self.batch, rows)
+        pairs = edges if size is None else size
+        return of_network(
+            rows, edges, self.steps, self.threads, nodes=None if size is None else 4 * size, fans=FANS,
+            widths=(self.hidden, self._heads * self.dim), compared=2 * pairs * self.dim,
+        )  # fmt: skip
 
     def _model(self, geometric: Any) -> Any:
         return geometric.GAE

@@ -9,14 +9,16 @@ from __future__ import annotations
 import importlib
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from embedders.errors import MissingPackageError
+from embedders.base import Encoder
+from embedders.errors import InputError, MissingPackageError
 
 if TYPE_CHECKING:
     import torch
@@ -61,6 +63,37 @@ def seeded(build: Callable[[], nn.Module], seed: int, device: str) -> nn.Module:
                 else:
                     weight.fill_(SLOPE if isinstance(part, torch.nn.PReLU) else 0.0)
     return module.to(device)
+
+
+def arrays_of(module: nn.Module) -> dict[str, NDArray[Any]]:
+    """What the module learned, by name."""
+    return {name: weight.cpu().numpy() for name, weight in module.state_dict().items()}
+
+
+def take(module: nn.Module, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Give the module what `arrays_of` gave."""
+    import torch
+
+    module.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()})
+
+
+def check_layers(build: Callable[[], nn.Module], start: Encoder[Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Refuse a start whose arrays do not fit the module that `build` makes.
+
+    Raises
+    ------
+    InputError : a name or a shape differs.
+    """
+    import torch
+
+    with torch.device("meta"):
+        wanted = {name: tuple(weight.shape) for name, weight in build().state_dict().items()}
+    got = {name: array.shape for name, array in arrays.items()}
+    if wanted != got:
+        raise InputError(
+            f"Got a start of kind {start.recipe.kind!r} with weights {got}; expected {wanted}. "
+            "Make kind, dim, hidden and the features alike, or leave start out."
+        )
 
 
 def tensor(matrix: Any, device: str) -> torch.Tensor:

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from embedders.base import EXECUTION, Batch, Embedder, Encoder, Origin, Progress, Threads, Vectors, silent
+from embedders.base import EXECUTION, Batch, Embedder, Encoder, Estimate, Origin, Progress, Threads, Vectors, silent
 from embedders.data import Graph
 from embedders.errors import InputError
 from embedders.graph.degrees import degrees
 from embedders.graph.features import given_features
-from embedders.graph.geometric import import_geometric, seeded, tensor
+from embedders.graph.geometric import arrays_of, check_layers, import_geometric, seeded, take, tensor
 from embedders.graph.means import Means
 from embedders.graph.nodes import Nodes
 from embedders.graph.training import curve, train
@@ -48,11 +48,9 @@ class SageEncoder(Encoder[Nodes]):
 
     @cached_property
     def _module(self) -> Any:
-        import torch
-
         build = partial(self.recipe.build, import_geometric("graphsage"), self._width)
         module = seeded(build, 0, "cpu")
-        module.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in self.weights.items()})
+        take(module, self.weights)
         return module.to(resolve_device(self.recipe.device))
 
     @property
@@ -108,7 +106,11 @@ class GraphSage(Embedder[Nodes]):
     fanout: tuple[Fan, Fan] = Field(
         (25, 10), description="neighbours of a node in training, and of each of those; afterwards all count"
     )
-    steps: int = Field(1000, ge=1, description="gradient steps (Adam), each over a mini-batch")
+    steps: int = Field(
+        1000,
+        ge=1,
+        description="gradient steps (Adam), each over a mini-batch; from a start an eighth of them, at a quarter of `lr`",
+    )
     batch: int = Field(512, ge=1, description="nodes of a mini-batch, each with one that it meets")
     lr: float = Field(0.001, gt=0, le=1, description="learning rate")
     walk: int = Field(5, ge=1, le=1000, description="steps of the walk on which nodes meet")
@@ -131,6 +133,14 @@ class GraphSage(Embedder[Nodes]):
         layers = (geometric.SAGEConv(self.hidden, out, aggr="sum") for out in (self.hidden, self.dim))
         return nn.ModuleList([nn.Linear(width, self.hidden, bias=False), *layers])
 
+    def estimate(self, rows: int, edges: int) -> Estimate:
+        from embedders.graph.network_costs import of_network
+
+        return of_network(
+            rows, edges, self.steps, self.threads, nodes=2 * self.batch + self.negative, fans=self.fanout,
+            widths=(self.hidden, self.dim),
+        )  # fmt: skip
+
     def fit(self, data: Nodes, *, start: Encoder[Nodes] | None = None, progress: Progress = silent) -> SageEncoder:
         """Train on the graph around `data`, from the weights of `start` if given.
 
@@ -147,19 +157,21 @@ class GraphSage(Embedder[Nodes]):
             raise InputError("Got a graph without a node; expected at least one.")
         geometric, device, threads = import_geometric(self.kind), resolve_device(self.device), self.threads or cores()
         features = _features(self, data.graph)
-        module = seeded(partial(self.build, geometric, features.shape[1]), self.seed, device)
+        build = partial(self.build, geometric, features.shape[1])
+        module = seeded(build, self.seed, device)
         if start is not None:
-            _begin(module, start)
+            check_layers(build, start, start.arrays())
+            take(module, start.arrays())
         with torch_threads(threads):
             losses = [] if not len(data.graph.indices) else train(
                 module, PairDraw(data.graph, features, device, self.seed, self.walk, self.batch, self.negative, self.fanout), partial(walk_loss, module),
-                steps=self.steps, lr=self.lr, threads=threads, progress=progress,
+                steps=self.steps, lr=self.lr, further=start is not None, threads=threads, progress=progress,
             )  # fmt: skip
         mode = {
             "threads": threads, "device": device, "precision": "fp32", "reproducible": "to 1e-5",
             "features": "degrees" if data.graph.features is None else "given", "steps": len(losses), "loss": curve(losses),
         }  # fmt: skip
-        return SageEncoder(self, {name: it.cpu().numpy() for name, it in module.state_dict().items()}, mode=mode)
+        return SageEncoder(self, arrays_of(module), mode=mode)
 
     @classmethod
     def restore(
@@ -175,16 +187,3 @@ class GraphSage(Embedder[Nodes]):
 def _features(recipe: GraphSage, graph: Graph) -> Any:
     """What is known of nodes; degrees where they have no features."""
     return degrees(graph) if graph.features is None else given_features(graph, normalise=recipe.normalise)
-
-
-def _begin(module: Any, start: Encoder[Any]) -> None:
-    """Give the module the weights of `start`."""
-    import torch
-
-    wanted = {name: tuple(weight.shape) for name, weight in module.state_dict().items()}
-    got = {name: array.shape for name, array in start.arrays().items()}
-    if wanted != got:
-        raise InputError(
-            f"Got a start of kind {start.recipe.kind!r} with weights {got}; expected {wanted}. Make dim, hidden and the features alike."
-        )
-    module.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in start.arrays().items()})

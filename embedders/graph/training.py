@@ -13,6 +13,9 @@ from embedders.image.prefetch import ahead
 
 B = TypeVar("B")
 POINTS = 100
+FURTHER, SLOWER = 8, 4
+"""Weights that were trained before take an eighth of the steps at a quarter of the rate: on Cora with 5 % new edges that
+scores as training anew does, and more of either moves vectors farther for nothing."""
 
 
 def train(
@@ -25,14 +28,18 @@ def train(
     threads: int,
     progress: Progress,
     patience: int = 0,
+    further: bool = False,
 ) -> list[float]:
     """Change the weights of a torch module, by Adam; returns the loss of each step.
 
     draw : what a step learns from, by its number; asked ahead of time, in another thread, if there is more than one.
     patience : steps without a lower loss that end training, at the weights of the lowest; 0: none do.
+    further : the weights were trained before: fewer and smaller steps (`FURTHER`, `SLOWER`).
     """
     import torch
 
+    if further:
+        steps, lr = -(-steps // FURTHER), lr / SLOWER
     optimizer = torch.optim.Adam(module.parameters(), lr=lr)
     losses: list[float] = []
     lowest, best = 0, {}
