@@ -30,6 +30,7 @@ class NetMF(Embedder[Graph]):
     data: ClassVar[type] = Graph
     encoder: ClassVar[type] = NodeVectors
     entity: ClassVar[str] = "node"
+    version: ClassVar[int] = 2
 
     dim: int = Field(128, ge=1, le=4096, description="numbers in a vector, at most one for each node")
     window: int = Field(10, ge=1, le=1000, description="steps of a walk that count as context")
@@ -72,9 +73,12 @@ class NetMF(Embedder[Graph]):
             else:
                 dense = self._exact(joined, threads)
 
-            def product(x: Matrix, out: Matrix) -> None:  # the matrix is symmetric
+            def product(x: Matrix, out: Matrix, keep: float) -> None:  # the matrix is symmetric
                 def work(first: int, last: int) -> None:
+                    kept = np.float32(keep) * out[first:last] if keep else None
                     np.matmul(dense[first:last], x, out=out[first:last])
+                    if kept is not None:
+                        out[first:last] += kept
 
                 over_rows(work, n, threads)
 
@@ -104,7 +108,18 @@ class NetMF(Embedder[Graph]):
             for _step in range(self.window):
                 total[columns, columns - columns[0]] += square[columns]
                 multiply_rows(
-                    edges.indptr, edges.indices, edges.values, total, ahead, square, zeros, np.float32(0), 0, n
+                    edges.indptr,
+                    edges.indices,
+                    edges.values,
+                    total,
+                    ahead,
+                    square,
+                    zeros,
+                    np.float32(0),
+                    total,
+                    np.float32(0),
+                    0,
+                    n,
                 )
                 total, ahead = ahead, total
             dense[columns] = truncated_log(total, factor).T  # symmetric: columns are rows
