@@ -79,7 +79,7 @@ def _summing(lanes: int) -> Any:
     def summed(typing: Any, x: Any, indices: Any, values: Any, first: Any, last: Any, column: Any, out: Any) -> Any:
         """out[column:column + lanes] = sum of values[e] x[indices[e], column:] over entries e; no values count as 1."""
         signature = types.void(x, indices, values, types.intp, types.intp, types.intp, out)
-        kind = ir.VectorType(ir.FloatType(), lanes)
+        kind = ir.VectorType(ir.FloatType(), LINE)
 
         def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             arrays = [context.make_array(sig.args[i])(context, builder, value=args[i]) for i in (0, 1, 2, 6)]
@@ -101,26 +101,29 @@ def _summing(lanes: int) -> Any:
                 place = builder.sext(builder.load(builder.gep(places, [entry])), width.type)
                 return builder.gep(rows, [builder.add(builder.mul(place, width), column)])
 
-            total = cgutils.alloca_once(builder, kind)  # becomes registers
-            builder.store(ir.Constant(kind, [0.0] * lanes), total)
+            def part(start: Any, offset: int) -> Any:
+                return builder.bitcast(builder.gep(start, [width.type(offset)]), kind.as_pointer())
+
+            offsets = range(0, lanes, LINE)
+            totals = [cgutils.alloca_once(builder, kind) for _ in offsets]
+            for total in totals:
+                builder.store(ir.Constant(kind, [0.0] * LINE), total)
             with cgutils.for_range_slice(builder, first, last, first.type(1)) as (entry, _):
                 ahead = builder.add(entry, entry.type(AHEAD))
-                ahead = builder.select(builder.icmp_signed("<", ahead, end), ahead, end)
-                soon = row(ahead)
-                for offset in range(0, lanes, LINE):
+                soon = row(builder.select(builder.icmp_signed("<", ahead, end), ahead, end))
+                now = row(entry)
+                value = builder.load(builder.gep(weights, [builder.mul(entry, step)]))
+                value = builder.insert_element(ir.Constant(kind, ir.Undefined), value, _INT(0))
+                zeros = ir.Constant(ir.VectorType(_INT, LINE), [0] * LINE)
+                value = builder.shuffle_vector(value, ir.Constant(kind, ir.Undefined), zeros)
+                for offset, total in zip(offsets, totals, strict=True):
                     line = builder.bitcast(builder.gep(soon, [width.type(offset)]), _BYTES)
                     builder.call(fetch, [line, _INT(0), _INT(3), _INT(1)])
-                value = builder.load(builder.gep(weights, [builder.mul(entry, step)]))
-                spread = builder.insert_element(ir.Constant(kind, ir.Undefined), value, _INT(0))
-                zeros = ir.Constant(ir.VectorType(_INT, lanes), [0] * lanes)
-                spread = builder.shuffle_vector(spread, ir.Constant(kind, ir.Undefined), zeros)
-                numbers = builder.load(builder.bitcast(row(entry), kind.as_pointer()), align=4)
-                added = builder.fadd(
-                    builder.load(total), builder.fmul(spread, numbers, flags=("contract",)), flags=("contract",)
-                )
-                builder.store(added, total)
-            place = builder.bitcast(builder.gep(into, [column]), kind.as_pointer())
-            builder.store(builder.load(total), place, align=4)
+                    term = builder.fmul(value, builder.load(part(now, offset), align=4), flags=("contract",))
+                    builder.store(builder.fadd(builder.load(total), term, flags=("contract",)), total)
+            there = builder.gep(into, [column])
+            for offset, total in zip(offsets, totals, strict=True):
+                builder.store(builder.load(total), part(there, offset), align=4)
             return context.get_dummy_value()
 
         return signature, generate
