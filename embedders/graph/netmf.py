@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from embedders.base import EXECUTION, Embedder, Encoder, Matrix, Progress, Threads, silent
+from embedders.base import EXECUTION, Embedder, Encoder, Estimate, Matrix, Progress, Threads, silent
 from embedders.data import Graph
 from embedders.errors import InputError
 from embedders.graph.adjacency import Adjacency, adjacency, fill, inverse_root, normalised
@@ -45,6 +45,19 @@ class NetMF(Embedder[Graph]):
         40_000, ge=1, json_schema_extra=EXECUTION, description="graphs of more nodes are refused: memory is 4 nodes^2 bytes"
     )  # fmt: skip
     threads: Threads = 0
+
+    def estimate(self, rows: int, edges: int) -> Estimate:
+        from embedders.graph.product_costs import FLOP, basis, eigenpairs, estimate, sparse
+
+        width, square, tall, seconds = min(self.dim + 16, rows), rows * rows, 0, 0.0
+        if self.rank is not None and self.rank < rows:
+            tall, seconds = eigenpairs(rows, edges, self.rank, rounds=3)
+            seconds += 2 * square * self.rank * FLOP
+        else:
+            seconds += self.window * (rows / COLUMNS) * sparse(rows, edges, COLUMNS)
+        seconds += square * 3e-9 + (2 * self.rounds + 2) * 2 * square * width * FLOP
+        seconds += (self.rounds + 2) * basis(rows, width)
+        return estimate(4 * square + max(8 * rows * width, tall), edges, seconds, self.threads)
 
     def fit(self, data: Graph, *, start: Encoder[Graph] | None = None, progress: Progress = silent) -> NodeVectors:
         """Make the dense matrix a block of columns at a time, and factorise it.

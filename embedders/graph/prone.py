@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from embedders.base import Embedder, Encoder, Matrix, Progress, Threads, silent
+from embedders.base import Embedder, Encoder, Estimate, Matrix, Progress, Threads, silent
 from embedders.data import Graph
 from embedders.errors import InputError
 from embedders.graph.adjacency import Adjacency, adjacency, fill
@@ -43,6 +43,15 @@ class Prone(Embedder[Graph]):
     )
     order: int = Field(10, ge=2, le=100, description="terms of the Chebyshev series")
     threads: Threads = 0
+
+    def estimate(self, rows: int, edges: int) -> Estimate:
+        from embedders.graph.product_costs import basis, estimate, sparse
+        from embedders.graph.propagation import coefficients
+
+        width, terms = min(self.dim + 16, rows), len(coefficients(self.theta, self.mu, self.order))
+        seconds = (2 * self.rounds + 2) * sparse(rows, edges, width) + terms * sparse(rows, edges, self.dim)
+        seconds += (self.rounds + 2) * basis(rows, width) + basis(rows, self.dim)
+        return estimate(max(8 * rows * width, 12 * rows * self.dim), edges, seconds, self.threads)
 
     def fit(self, data: Graph, *, start: Encoder[Graph] | None = None, progress: Progress = silent) -> NodeVectors:
         """Factorise, and propagate.
