@@ -31,6 +31,7 @@ class Propagation(Embedder[Graph]):
     """
 
     kind: ClassVar[str] = "propagation"
+    version: ClassVar[int] = 2
     data: ClassVar[type] = Graph
     encoder: ClassVar[type] = NodeVectors
     entity: ClassVar[str] = "node"

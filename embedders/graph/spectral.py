@@ -24,6 +24,7 @@ class Spectral(Embedder[Graph]):
     """
 
     kind: ClassVar[str] = "spectral"
+    version: ClassVar[int] = 2
     data: ClassVar[type] = Graph
     encoder: ClassVar[type] = NodeVectors
     entity: ClassVar[str] = "node"
