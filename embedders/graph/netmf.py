@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from embedders.base import EXECUTION, Embedder, Encoder, Matrix, Progress, Threads, silent
+from embedders.base import EXECUTION, Embedder, Encoder, Estimate, Matrix, Progress, Threads, silent
 from embedders.data import Graph
 from embedders.errors import InputError
 from embedders.graph.adjacency import Adjacency, adjacency, fill, inverse_root, normalised
@@ -30,6 +30,7 @@ class NetMF(Embedder[Graph]):
     data: ClassVar[type] = Graph
     encoder: ClassVar[type] = NodeVectors
     entity: ClassVar[str] = "node"
+    version: ClassVar[int] = 2
 
     dim: int = Field(128, ge=1, le=4096, description="numbers in a vector, at most one for each node")
     window: int = Field(10, ge=1, le=1000, description="steps of a walk that count as context")
@@ -44,6 +45,19 @@ class NetMF(Embedder[Graph]):
         40_000, ge=1, json_schema_extra=EXECUTION, description="graphs of more nodes are refused: memory is 4 nodes^2 bytes"
     )  # fmt: skip
     threads: Threads = 0
+
+    def estimate(self, rows: int, edges: int) -> Estimate:
+        from embedders.graph.product_costs import FLOP, basis, eigenpairs, estimate, sparse
+
+        width, square, tall, seconds = min(self.dim + 16, rows), rows * rows, 0, 0.0
+        if self.rank is not None and self.rank < rows:
+            tall, seconds = eigenpairs(rows, edges, self.rank, rounds=3)
+            seconds += 2 * square * self.rank * FLOP
+        else:
+            seconds += self.window * (rows / COLUMNS) * sparse(rows, edges, COLUMNS)
+        seconds += square * 3e-9 + (2 * self.rounds + 2) * 2 * square * width * FLOP
+        seconds += (self.rounds + 2) * basis(rows, width)
+        return estimate(4 * square + max(8 * rows * width, tall), edges, seconds, self.threads)
 
     def fit(self, data: Graph, *, start: Encoder[Graph] | None = None, progress: Progress = silent) -> NodeVectors:
         """Make the dense matrix a block of columns at a time, and factorise it.
@@ -72,9 +86,12 @@ class NetMF(Embedder[Graph]):
             else:
                 dense = self._exact(joined, threads)
 
-            def product(x: Matrix, out: Matrix) -> None:  # the matrix is symmetric
+            def product(x: Matrix, out: Matrix, keep: float) -> None:  # the matrix is symmetric
                 def work(first: int, last: int) -> None:
+                    kept = np.float32(keep) * out[first:last] if keep else None
                     np.matmul(dense[first:last], x, out=out[first:last])
+                    if kept is not None:
+                        out[first:last] += kept
 
                 over_rows(work, n, threads)
 
@@ -104,7 +121,18 @@ class NetMF(Embedder[Graph]):
             for _step in range(self.window):
                 total[columns, columns - columns[0]] += square[columns]
                 multiply_rows(
-                    edges.indptr, edges.indices, edges.values, total, ahead, square, zeros, np.float32(0), 0, n
+                    edges.indptr,
+                    edges.indices,
+                    edges.values,
+                    total,
+                    ahead,
+                    square,
+                    zeros,
+                    np.float32(0),
+                    total,
+                    np.float32(0),
+                    0,
+                    n,
                 )
                 total, ahead = ahead, total
             dense[columns] = truncated_log(total, factor).T  # symmetric: columns are rows

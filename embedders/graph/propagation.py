@@ -1,8 +1,8 @@
 """Spectral propagation: vectors are passed along the edges by a band-pass filter (ProNE: Zhang et al. 2019, section 3.2).
 
-The filter is exp(-theta (M^2 / 2 - 1)) with M = (1 - mu) I - D^-1 (A + I), written in Chebyshev polynomials T_k of
-M^2 / 2 - 1. As T_k(2 x^2 - 1) = T_2k(x), they are the even ones of M / 2: each is one product from the two before it, and
-is written over the older. Terms too small for float32 are left out, which changes no digit that it holds.
+The filter is exp(-theta (M^2 / 2 - 1)) with M = (1 - mu) I - P and P = D^-1 (A + I), cut off as in the paper after
+`order` Chebyshev polynomials of M^2 / 2 - 1. That is a polynomial of degree 2 order - 2 in P, whose eigenvalues lie in
+[-1, 1]: written in Chebyshev polynomials of P itself, fewer terms matter, and each costs one product.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from embedders.graph.adjacency import Adjacency, adjacency, fill
 from embedders.graph.node2vec import NodeVectors, isolated
 from embedders.start import start_rows
 
+FAINT = 1e-5
+"""Terms below this share of the largest are left out; cosines change by less than 1e-4."""
+
 
 class Propagation(Embedder[Graph]):
     """Another space's vectors, smoothed over a graph: `start: {space: NAME}` says whose.
@@ -28,6 +31,7 @@ class Propagation(Embedder[Graph]):
     """
 
     kind: ClassVar[str] = "propagation"
+    version: ClassVar[int] = 2
     data: ClassVar[type] = Graph
     encoder: ClassVar[type] = NodeVectors
     entity: ClassVar[str] = "node"
@@ -74,13 +78,17 @@ class Propagation(Embedder[Graph]):
         return NodeVectors(self, data.ids, matrix, alone, mode=mode)
 
 
-def coefficients(theta: float, order: int) -> NDArray[np.float64]:
-    """Of T_0, T_1, ... in exp(-theta x): (-1)^k I_k(theta), doubled past the first; none below float32's precision."""
+def coefficients(theta: float, mu: float, order: int) -> NDArray[np.float64]:
+    """Of T_0, T_1, ... in p (1 - f(p)), where f is the paper's series of the filter and p stands for P."""
+    from numpy.polynomial import chebyshev
     from scipy.special import iv
 
-    every = iv(np.arange(order), theta) * np.where(np.arange(order) % 2, -2.0, 2.0)
-    every[0] /= 2
-    return np.asarray(every[: 1 + np.flatnonzero(np.abs(every) > np.finfo(np.float32).eps / 2 * every[0])[-1]])
+    series = iv(np.arange(order), theta) * np.where(np.arange(order) % 2, -2.0, 2.0)
+    series[0] /= 2
+    every = chebyshev.chebinterpolate(  # type: ignore[type-var]
+        lambda p: p * (1 - chebyshev.chebval((1 - mu - p) ** 2 / 2 - 1, series)), 2 * order - 1
+    )
+    return np.asarray(every[: 1 + np.flatnonzero(np.abs(every) > FAINT * np.abs(every).max())[-1]])
 
 
 def propagated(
@@ -95,35 +103,32 @@ def propagated(
 ) -> Matrix:
     """(n, dim) float32 rows of length 1, or zeros where no vector reaches: U S^(1/2) of (A + I) (start - filtered start).
 
-    start : (n, dim) float32; it is written over.
+    start : (n, dim) float32.
     """
     from embedders.kernels.sparse import multiply
     from embedders.kernels.tall import over_rows, right_singular, turn
 
-    n, share = len(start), 1 / (1 + joined.degree)
-    gain, own = (-share).astype(np.float32), (1 - mu - share).astype(np.float32)  # M x = own x + gain A x
-    factors = coefficients(theta, order)
-    older, newer, total = start, np.empty_like(start), np.empty_like(start)
+    factors, steps = coefficients(theta, mu, order), 0
+    share = (1 / (1 + joined.degree)).astype(np.float32)  # P x = share (A x + x)
+    newer, older = np.float32(factors[-1]) * start, np.zeros_like(start)
+    for factor in factors[-2:0:-1]:  # Clenshaw 1955
+        multiply(
+            joined.edges, newer, older, gain=2 * share, own=2 * share, keep=-1.0, base=start, share=factor, threads=threads
+        )  # fmt: skip
+        newer, older = older, newer
+        steps += 1
+        progress(steps, len(factors), "products")
+    multiply(
+        joined.edges, newer, older, gain=share, own=share, keep=-1.0, base=start, share=factors[0], threads=threads
+    )  # fmt: skip
+    del start, newer
 
-    def add(terms: Matrix, factor: float) -> None:
-        def work(first: int, last: int) -> None:
-            total[first:last] -= np.float32(factor) * terms[first:last]
+    def raise_rows(first: int, last: int) -> None:
+        older[first:last] *= (1 + joined.degree[first:last, None]).astype(np.float32)  # A + I = (1 + degree) P
 
-        over_rows(work, n, threads)
-
-    np.multiply(start, np.float32(1 - factors[0]), out=total)
-    steps, half = 2 * len(factors) - 1, np.float32(0.5)
-    multiply(joined.edges, older, newer, gain=gain * half, own=own * half, threads=threads)
-    for k in range(2, 2 * len(factors) - 1):
-        multiply(joined.edges, newer, older, gain=gain, own=own, keep=-1.0, threads=threads)
-        older, newer = newer, older
-        if k % 2 == 0:
-            add(newer, factors[k // 2])
-        progress(k, steps, "products")
-    del older
-    multiply(joined.edges, total, newer, own=np.ones(n, np.float32), threads=threads)
-    values, directions = right_singular(newer, threads)
+    over_rows(raise_rows, len(older), threads)
+    values, directions = right_singular(older, threads)
     scale = np.divide(1, np.sqrt(values), out=np.zeros_like(values), where=values > 1e-6 * values[0])
-    turn(newer, directions * scale, threads, unit=True)
-    progress(steps, steps, "products")
-    return newer
+    turn(older, directions * scale, threads, unit=True)
+    progress(len(factors), len(factors), "products")
+    return older

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from embedders.base import Embedder, Encoder, Progress, Threads, silent
+from embedders.base import Embedder, Encoder, Estimate, Progress, Threads, silent
 from embedders.data import Graph
 from embedders.errors import InputError
 from embedders.graph.adjacency import adjacency, fill, normalised
@@ -24,6 +24,7 @@ class Spectral(Embedder[Graph]):
     """
 
     kind: ClassVar[str] = "spectral"
+    version: ClassVar[int] = 2
     data: ClassVar[type] = Graph
     encoder: ClassVar[type] = NodeVectors
     entity: ClassVar[str] = "node"
@@ -36,6 +37,12 @@ class Spectral(Embedder[Graph]):
     tolerance: float = Field(1e-3, ge=1e-5, lt=1, description="largest residual of an eigenvector")
     max_rounds: int = Field(100, ge=1, description="rounds of the eigensolver, each of ten products, at most")
     threads: Threads = 0
+
+    def estimate(self, rows: int, edges: int) -> Estimate:
+        from embedders.graph.product_costs import eigenpairs, estimate
+
+        nbytes, seconds = eigenpairs(rows, edges, self.dim, rounds=min(5, self.max_rounds))
+        return estimate(nbytes, edges, seconds, self.threads)
 
     def fit(self, data: Graph, *, start: Encoder[Graph] | None = None, progress: Progress = silent) -> NodeVectors:
         """Find the eigenvectors, all at a time.

@@ -7,6 +7,7 @@ number of threads changes no bit. BLAS is to run on one thread (`embedders.kerne
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from embedders.kernels.threads import run_threads
 
 Matrix = NDArray[np.float32]
-FAINT = 1e-12
+FAINT = 1e-14
 """Directions below this share of the strongest one's squares are rounding, and are not blown up to length 1."""
 
 
@@ -65,13 +66,19 @@ def unit_rows(x: Matrix) -> Matrix:
     return np.asarray(rows / np.where(length > 0, length, 1), np.float32)
 
 
-def orthonormalise(x: Matrix, threads: int) -> None:
-    """Replace the columns of `x` by an orthonormal basis of their span (fewer than d directions: some are zeros)."""
+def orthonormalise(x: Matrix, threads: int) -> float:
+    """Replace the columns of `x` by an orthonormal basis of their span (fewer than d directions: some are zeros).
+
+    Returns
+    -------
+    The smallest singular value of `x`.
+    """
     squares, directions = np.linalg.eigh(gram(x, threads))
     strong = squares > FAINT * max(squares[-1], 0.0)
     scale = np.zeros_like(squares)
     scale[strong] = 1 / np.sqrt(squares[strong])
     turn(x, directions * scale, threads)
+    return float(np.sqrt(max(squares[0], 0.0)))
 
 
 def right_singular(x: Matrix, threads: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -93,9 +100,15 @@ def normal_rows(n: int, d: int, seed: int, threads: int) -> Matrix:
     return out
 
 
+class Product(Protocol):
+    """`out` becomes a matrix times `x`, plus `keep` times what it was."""
+
+    def __call__(self, x: Matrix, out: Matrix, keep: float) -> None: ...
+
+
 def strongest_left(
-    product: Callable[[Matrix, Matrix], None],
-    transposed: Callable[[Matrix, Matrix], None],
+    product: Product,
+    transposed: Product,
     n: int,
     dim: int,
     *,
@@ -105,11 +118,13 @@ def strongest_left(
     spare: int = 16,
     tick: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Matrix, NDArray[np.float64]]:
-    """Randomised SVD (Halko, Martinsson and Tropp 2011, doi:10.1137/090771806, algorithms 4.4 and 5.1).
+    """Randomised SVD (Halko, Martinsson and Tropp 2011, doi:10.1137/090771806) with dynamic shifts (Feng and others 2024,
+    doi:10.1145/3660629): a round multiplies by A A' - shift, which tells the wanted directions from the rest better than
+    A A' does. The shift grows to half the square of the block's smallest singular value.
 
     Parameters
     ----------
-    product, transposed : called with (x, out); write the n x n matrix, or its transpose, times x into out.
+    product, transposed : by the n x n matrix A, and by its transpose.
     rounds : of subspace iteration; `2 rounds + 2` products in all. spare : columns carried beyond `dim`.
 
     Returns
@@ -117,16 +132,22 @@ def strongest_left(
     (n, dim) left singular vectors and (dim,) singular values, strongest first.
     """
     width = min(dim + spare, n)
+    rounds = rounds if width < n else 0  # a basis of everything cannot improve
     here, there = normal_rows(n, width, seed, threads), np.empty((n, width), np.float32)
-    total = 2 * rounds + 2
-    for number in range(rounds + 1):
-        product(here, there)
-        orthonormalise(there, threads)
-        tick(2 * number + 1, total)
-        transposed(there, here)
-        if number < rounds:
-            orthonormalise(here, threads)
+    total, shift = 2 * rounds + 2, 0.0
+    product(here, there, 0)
+    tick(1, total)
+    orthonormalise(there, threads)
+    for number in range(rounds):
+        transposed(there, here, 0)
         tick(2 * number + 2, total)
+        product(here, there, -shift)
+        tick(2 * number + 3, total)
+        smallest = orthonormalise(there, threads)
+        if smallest > shift:
+            shift = (smallest + shift) / 2
+    transposed(there, here, 0)
+    tick(total, total)
     values, directions = right_singular(here, threads)  # of (basis' matrix)': the basis' left ones
     del here
     return turn(there, directions[:, :dim], threads, out=np.empty((n, dim), np.float32)), values[:dim]
