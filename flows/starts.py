@@ -129,7 +129,7 @@ def _encoder_of(
 
 
 def _fits(
-    name: str, recipe: Embedder[Any], data: Any, encoder: Encoder[Any], version: Version, say: Callable[[str], None]
+    name: str, recipe: Embedder[Any], data: Any, encoder: Encoder[Any], version: Made, say: Callable[[str], None]
 ) -> bool:
     """Whether training can go on from it with what the dataset is now; it is said where not."""
     try:

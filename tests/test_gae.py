@@ -1,5 +1,6 @@
 """Graph auto-encoders, and what they share with `dgi`: features, convolutions, mini-batches, threads, random numbers."""
 
+import json
 import subprocess
 import sys
 import threading
@@ -280,12 +281,11 @@ def test_a_run_goes_on_by_itself_unless_the_features_are_others(tmp_path):
         (tmp_path / "edges.csv").write_text(
             "".join(f"{graph.ids[a]},{graph.ids[b]}\n" for a, b in zip(rows, columns, strict=True) if a < b)
         )
-        names = [f"f{i}" for i in range(graph.features.shape[1])]
-        table = "".join(f"{name},{','.join(map(str, row))}\n" for name, row in zip(graph.ids, graph.features, strict=True))  # fmt: skip
-        (tmp_path / "nodes.csv").write_text(f"id,{','.join(names)}\n{table}")
+        rows = zip(graph.ids, graph.features.tolist(), strict=True)
+        (tmp_path / "nodes.jsonl").write_text("".join(json.dumps({"id": name, "f": row}) + "\n" for name, row in rows))
         (tmp_path / "polyvec.yaml").write_text(
             "store: ./vectors\ndatasets:\n"
-            f"  links: {{kind: graph, edges: edges.csv, nodes: {{path: nodes.csv, features: [{', '.join(names)}]}}}}\n"
+            "  links: {kind: graph, edges: edges.csv, nodes: {path: nodes.jsonl, features: f}}\n"
             "spaces:\n  s: {dataset: links, embedder: gae, params: {dim: 4, hidden: 5, steps: 16, threads: 1}}\n"
         )
         return tmp_path / "polyvec.yaml"
