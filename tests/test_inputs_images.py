@@ -88,7 +88,7 @@ def test_tar(tmp_path, read, form):
 
 @pytest.mark.parametrize(("codec", "pages", "dictionary"), list(product(["none", "snappy", "zstd", "gzip", "lz4"], ["1.0", "2.0"], [True, False])))  # fmt: skip
 def test_parquet(tmp_path, read, codec, pages, dictionary):
-    cells = [*BYTES[:3], None, *BYTES[3:], BYTES[0], b""]
+    cells = [*BYTES[:3], None, *(data[:40] * 9 for data in BYTES[3:]), BYTES[0], b""]  # some can be packed, some not
     table = pa.table({"n": range(len(cells)), "data": cells, "id": [f"i{i}" for i in range(len(cells))]})
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=5, compression=codec, data_page_version=pages,
                    use_dictionary=dictionary, write_batch_size=2, data_page_size=256)  # fmt: skip
