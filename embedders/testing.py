@@ -230,7 +230,8 @@ def check_neighbours(case: Case) -> None:
     ids = [name for name in case.answer.ids if name in case.example.groups]
     if not case.example.groups:
         return  # of a baseline that tells nothing
-    assert len(ids) == len(set(case.example.groups) & set(case.ids)), "Got no vector for some rows of known answer."
+    asked = set(case.ids) if case.side else set(case.example.groups)
+    assert len(ids) == len(asked & set(case.example.groups)), "Got no vector for some rows of known answer."
     rows = case.answer.rows(ids).astype(np.float64)
     if case.encoder.similarity == "cosine":
         rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)
