@@ -23,15 +23,19 @@ from embedders.data import Images, Rejected
 from embedders.digests import file_digest
 from embedders.errors import InputError
 from embedders.image import backbones
+from embedders.image import compiled as compiling
 from embedders.image import weights as weight_files
 from embedders.image.backbones import LITE0, Preprocessing
+from embedders.image.compiled import Compile
 from embedders.image.decode import PIXEL_LIMIT, DecodeError, decode
+from embedders.image.fused import is_fused
 from embedders.image.precision import Device, Precision, resolve_device, resolve_precision
 from embedders.image.prefetch import ahead, workers
 from embedders.image.torchvision_ops import import_torch
 from embedders.torch_threads import torch_threads
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 STEP = 4
@@ -74,14 +78,17 @@ class CnnEncoder(Encoder[Images]):
     @cached_property
     def _network(self) -> nn.Module:
         """The module, built when it is first needed; a frozen dataclass lets `cached_property` keep it."""
-        network = backbones.rebuild(
-            self.recipe.backbone,
-            self.weights,
-            self.preprocessing,
-            bf16=self.mode["precision"] == "bf16",
-            pooling=self.recipe.pooling,
-            batch=STEP if self._device == "cpu" else 0,
-        )
+        return self._built(batch=STEP if self._device == "cpu" else 0)
+
+    @cached_property
+    def _unfused(self) -> nn.Module:
+        """The same of torch's own operations, for `torch.compile` to fuse."""
+        return self._built(batch=0)
+
+    def _built(self, *, batch: int) -> nn.Module:
+        bf16 = self.mode["precision"] == "bf16"
+        recipe, look = self.recipe, self.preprocessing
+        network = backbones.rebuild(recipe.backbone, self.weights, look, bf16=bf16, pooling=recipe.pooling, batch=batch)
         return network.to(self._device)
 
     def duplicates(self, data: Images) -> int:
@@ -97,25 +104,27 @@ class CnnEncoder(Encoder[Images]):
         """
         size, threads = self.recipe.batch_size, workers(self.recipe.threads)
         step = STEP if self._device == "cpu" else size
-        _ = self._network  # built once, before the threads ask for it
+        network = self._ready(len(data))
         source = sources(data.digests)
         rows = [row for row in range(len(data)) if source[row] == row]
         stream = ahead(
-            partial(self._outcomes, data, step),
+            partial(self._outcomes, data, network, step),
             [rows[first : first + step] for first in range(0, len(rows), step)],
             threads=threads,
             window=2 * max(threads, size // step),
             initializer=_one_torch_thread,
         )
         with torch_threads(), closing(stream):
-            outcomes = self._shared(data, source, chain.from_iterable(stream))
+            outcomes = self._shared(data, network, source, chain.from_iterable(stream))
             for first in range(0, len(data), size):
                 last = min(first + size, len(data))
                 batch = self._batch(data, list(zip(range(first, last), islice(outcomes, size), strict=True)))
                 progress(last, len(data), "images")
                 yield batch
 
-    def _shared(self, data: Images, source: Sequence[int], computed: Iterator[Outcome]) -> Iterator[Outcome]:
+    def _shared(
+        self, data: Images, network: nn.Module, source: Sequence[int], computed: Iterator[Outcome]
+    ) -> Iterator[Outcome]:
         """The outcome of every row: its own, or that of the row with the same digest, if it still is of these bytes."""
         uses, kept = Counter(source), dict[int, Outcome]()
         for row, first in enumerate(source):
@@ -124,7 +133,9 @@ class CnnEncoder(Encoder[Images]):
             if uses[first]:
                 kept[first] = found
             if first != row and (isinstance(found, DecodeError) or found[1] != data.digests[row]):
-                [found] = self._outcomes(data, STEP, [row])  # the other file failed, or changed since it was looked at
+                [found] = self._outcomes(
+                    data, network, STEP, [row]
+                )  # the other file failed, or changed since it was looked at
             yield found
 
     def _batch(self, data: Images, outcomes: Sequence[tuple[int, Outcome]]) -> Batch:
@@ -140,7 +151,7 @@ class CnnEncoder(Encoder[Images]):
             ),
         )
 
-    def _outcomes(self, data: Images, step: int, rows: Sequence[int]) -> list[Outcome]:
+    def _outcomes(self, data: Images, network: nn.Module, step: int, rows: Sequence[int]) -> list[Outcome]:
         """The vector (dim,) of each row with the digest of the bytes that it is of, or why there is none.
 
         A file may have changed since the dataset was looked at: a vector must not stand under another content's digest.
@@ -166,25 +177,44 @@ class CnnEncoder(Encoder[Images]):
                 errors[i] = error
         if len(errors) == len(rows):
             return list(errors.values())
-        matrix = self._forward(pixels)
+        matrix = self._forward(network, pixels)
         return [errors[i] if i in errors else (matrix[i], digests[i]) for i in range(len(rows))]
 
-    def _forward(self, pixels: NDArray[np.uint8]) -> Matrix:
+    def _forward(self, network: nn.Module, pixels: NDArray[np.uint8]) -> Matrix:
         """(n, crop, crop, 3) uint8 -> (n, dim) float32. Permuting gives channels_last, the fast layout of convolutions."""
         torch = import_torch("The embedder 'cnn'")
-        network, look, device = self._network, self.preprocessing, self._device
-        with (
-            nullcontext() if device == "cpu" else _one_on_gpu(),
-            torch.inference_mode(),
-            torch.autocast(device, torch.bfloat16, enabled=self.mode["precision"] == "bf16"),
-        ):
+        look, device = self.preprocessing, self._device
+        with nullcontext() if device == "cpu" else _one_on_gpu(), torch.inference_mode():
             x = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).to(torch.float32)
             mean, std = (torch.tensor(value, device=device).view(1, 3, 1, 1) for value in (look.mean, look.std))
-            found = network((x - mean) / std).float()
+            found = self._features(network, x.sub_(mean).div_(std)).float()
             if self.recipe.normalize:
                 found = torch.nn.functional.normalize(found)
             matrix: Matrix = found.cpu().numpy()
             return matrix
+
+    def _features(self, network: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        with (
+            torch.inference_mode(),
+            torch.autocast(x.device.type, torch.bfloat16, enabled=self.mode["precision"] == "bf16"),
+        ):
+            features: torch.Tensor = network(x)
+            return features
+
+    def _ready(self, pictures: int) -> nn.Module:
+        """The network to run on so many pictures, compiled where that pays."""
+        network = self._network
+        if self._device != "cpu" or not compiling.pays(self.recipe.compile, pictures, fused=is_fused(network)):
+            return network
+        import torch
+
+        look = self.preprocessing
+        black = torch.zeros(STEP, look.crop, look.crop, 3).permute(0, 3, 1, 2)
+        with torch_threads(1):
+            network = compiling.compiled(self._unfused, black, self._features)
+        return network
 
 
 class Cnn(Embedder[Images]):
@@ -214,6 +244,11 @@ class Cnn(Embedder[Images]):
         "auto", description="auto: bf16 where the processor multiplies it, else fp32; vectors are float32 in any case"
     )
     pixel_limit: PositiveInt = Field(PIXEL_LIMIT, description="larger pictures are rejected before they are decoded")
+    compile: Compile = Field(
+        "auto",
+        json_schema_extra=EXECUTION,
+        description="true: torch.compile with frozen weights where there is a C++ compiler; auto: only of networks that are not mostly convolutions, from 20,000 pictures on",
+    )
     batch_size: PositiveInt = Field(32, json_schema_extra=EXECUTION, description="pictures a step")
     device: Device = Field(
         "auto",

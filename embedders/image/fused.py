@@ -8,6 +8,7 @@ stored once in the order and precision that oneDNN computes in. Everything else 
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ def fuse(model: nn.Module, shape: Sequence[int], *, bf16: bool, sensitive: Seque
     """
     import torch
 
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         raise RuntimeError("torch has no oneDNN here")
     traced = trace(model)
     layers = dict(traced.named_modules())
@@ -50,6 +51,19 @@ def fuse(model: nn.Module, shape: Sequence[int], *, bf16: bool, sensitive: Seque
     traced.recompile()
     _pack(traced, shape)
     return traced
+
+
+def is_fused(model: Any) -> bool:
+    """Whether most of what the network learned is in fused convolutions."""
+    from torch import nn
+
+    left = sum(isinstance(layer, nn.Linear | nn.Conv2d) for layer in model.modules())
+    graph = getattr(model, "graph", None)
+    return graph is not None and sum(_pointwise(node) for node in graph.nodes) > left
+
+
+def _pointwise(node: fx.Node) -> bool:
+    return str(node.target).startswith("mkldnn._convolution_pointwise")
 
 
 def _layer(node: Any, layers: dict[str, nn.Module]) -> nn.Module | None:
@@ -69,13 +83,14 @@ def _fold_batch_norms(traced: fx.GraphModule, layers: dict[str, nn.Module]) -> N
     from torch import nn
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+    calls = Counter(node.target for node in traced.graph.nodes)
     for node in list(traced.graph.nodes):
         norm = _layer(node, layers)
         if type(norm) is not nn.BatchNorm2d or norm.running_mean is None:
             continue
         before = node.args[0]
         conv = _layer(before, layers)
-        if conv is not None and _is_convolution(conv) and len(before.users) == 1:
+        if conv is not None and _is_convolution(conv) and len(before.users) == calls[before.target] == 1:
             layers[before.target] = fuse_conv_bn_eval(conv, norm)  # type: ignore[type-var]
             node.replace_all_uses_with(before)
             traced.graph.erase_node(node)
@@ -96,9 +111,9 @@ def _lower(
         exact = not bf16 or any(name == prefix or name.startswith(f"{prefix}.") for prefix in sensitive)
         dtype = torch.float32 if exact else torch.bfloat16
         weight, padding = _padded(conv)
-        held = f"fused_{name.replace('.', '_')}"
+        held = f"fused_{node.name}"  # of each call its own: a layer may run twice
         traced.register_buffer(f"{held}_weight", weight.detach().to(dtype, memory_format=torch.channels_last))
-        traced.register_buffer(f"{held}_bias", None if conv.bias is None else conv.bias.detach().to(dtype))
+        traced.register_buffer(f"{held}_bias", None if conv.bias is None else conv.bias.detach().float())
         with graph.inserting_before(node):
             arrays = [graph.get_attr(f"{held}_weight"), None if conv.bias is None else graph.get_attr(f"{held}_bias")]
             options = [padding, list(conv.stride), list(conv.dilation), conv.groups]
@@ -147,7 +162,10 @@ def _join_sum(
                     torch.ops.mkldnn._convolution_pointwise_.binary,
                     (other, *conv.args[:7], "add", 1.0, None, [], ""),
                 )
-            lowered[joined] = lowered.pop(conv)
+            dtype = lowered[joined] = lowered.pop(conv)
+            bias: Any = conv.args[2]
+            if bias is not None:  # the plain call takes a float32 bias beside bfloat16, this one does not
+                setattr(traced, bias.target, getattr(traced, bias.target).to(dtype))
             node.replace_all_uses_with(joined)
             traced.graph.erase_node(node)
             traced.graph.erase_node(conv)
@@ -224,7 +242,7 @@ def _pack(traced: fx.GraphModule, shape: Sequence[int]) -> None:
 
     class Pack(fx.Interpreter):
         def run_node(self, n: fx.Node) -> Any:
-            if n.target in {ops._convolution_pointwise.default, ops._convolution_pointwise_.binary}:
+            if _pointwise(n):
                 args: Any = n.args[1 if _is_sum(n) else 0 :]
                 x, weight, _, *options = args[:7]
                 packed = ops._reorder_convolution_weight(self.env[weight], *options, list(self.env[x].shape))

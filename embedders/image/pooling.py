@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from embedders.errors import InputError
 from embedders.image.tracing import trace
@@ -93,9 +93,9 @@ def _last_map(traced: fx.GraphModule, backbone: str, crop: int) -> fx.Node:
 
     with torch.inference_mode():
         ShapeProp(traced).propagate(torch.zeros(1, 3, crop, crop))
-    found = None
+    found: Any = None
     for node in traced.graph.nodes:
-        shape = getattr(node.meta.get("tensor_meta"), "shape", ())
+        shape: Any = getattr(node.meta.get("tensor_meta"), "shape", ())
         if len(shape) == 4 and shape[2] * shape[3] > 1:
             found = node
         elif node.op == "call_module" and any(True for _ in traced.get_submodule(str(node.target)).parameters()):
@@ -104,7 +104,8 @@ def _last_map(traced: fx.GraphModule, backbone: str, crop: int) -> fx.Node:
             )  # convolutions of a 1 x 1 map weigh channels (squeeze-excitation)
     if found is None:
         raise InputError(f"Got pooling 'gem', but {backbone} does not end in a feature map. Use pooling: average.")
-    return found
+    last: fx.Node = found
+    return last
 
 
 def _cut(traced: fx.GraphModule, node: fx.Node, pool: nn.Module) -> nn.Module:
