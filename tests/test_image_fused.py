@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -239,6 +241,13 @@ def test_when_compiling_pays(monkeypatch):
     assert not compiled.pays(True, 10**9, fused=False)
 
 
+def test_the_faster_of_two_is_found():
+    once, often = torch.nn.Identity(), torch.nn.Sequential(*[torch.nn.Conv2d(3, 3, 5, padding=2) for _ in range(20)])
+    x = noise(1, 64)
+    assert compiled.faster(once, often, x, lambda network, given: network(given))
+    assert not compiled.faster(often, once, x, lambda network, given: network(given))
+
+
 @pytest.mark.slow
 def test_compiled_gives_the_same_vectors(pictures):
     if not compiled.has_compiler():
@@ -265,3 +274,45 @@ def test_timm_is_an_extra(monkeypatch):
     monkeypatch.setattr(timm_models, "find_spec", lambda name: None)
     with pytest.raises(MissingPackageError, match=r"polyvec\[timm\]"):
         backbones.build("timm:resnet18", "random", 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("backbone", "weights"), [("efficientnet_lite0", "package"), ("resnet18", "random"), ("resnet50", "random")])  # fmt: skip
+def test_bf16_keeps_directions_and_neighbours(shared_data, backbone, weights):
+    files = sorted((shared_data / "images_clothing").rglob("*.jpg"))
+    data = Images([f.name for f in files], files, [str(f) for f in files])
+    recipe = {"backbone": backbone, "weights": weights, "device": "cpu"}
+    found = [matrix(Cnn(**recipe, precision=p).fit(data), data) for p in ("fp32", "bf16")]
+    exact, low = (m.astype(float) / np.linalg.norm(m.astype(float), axis=1, keepdims=True) for m in found)
+    assert (exact * low).sum(1).min() >= 0.999
+    near = [np.argsort(-(m @ m.T - 9 * np.eye(len(m))), axis=1)[:, :10] for m in (exact, low)]
+    shared = [len(set(a) & set(b)) / 10 for a, b in zip(*map(np.ndarray.tolist, near), strict=True)]
+    assert np.mean(shared) >= 0.95
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from embedders.data import Images
+from embedders.image.cnn import Cnn
+file, count = Path(sys.argv[1]), int(sys.argv[2])
+names = [str(i) for i in range(count)]
+data = Images(names, [file] * count, names)
+recipe = {"backbone": "mobilenet_v3_small", "weights": "random", "precision": "fp32", "device": "cpu", "threads": 2}
+for batch in Cnn(**recipe).fit(data).encode(data):
+    pass
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("side", "few", "many"), [((300, 300), 100, 1500), ((4896, 3672), 8, 40)])
+def test_memory_is_flat(tmp_path, side, few, many):
+    """Fifteen times the files, and eighteen megapixels: the same peak."""
+    if not os.path.exists("/proc/self/status"):  # noqa: PTH110
+        pytest.skip("peaks are read from /proc")
+    Image.effect_noise(side, 50).convert("RGB").save(tmp_path / "a.jpg")
+    command = [sys.executable, "-c", PEAK, str(tmp_path / "a.jpg")]
+    done = [subprocess.run([*command, str(n)], capture_output=True, text=True, check=True) for n in (few, many)]
+    small, large = (int(one.stdout) for one in done)
+    assert large <= 1.2 * small

@@ -213,8 +213,9 @@ class CnnEncoder(Encoder[Images]):
         look = self.preprocessing
         black = torch.zeros(STEP, look.crop, look.crop, 3).permute(0, 3, 1, 2)
         with torch_threads(1):
-            network = compiling.compiled(self._unfused, black, self._features)
-        return network
+            found = compiling.compiled(self._unfused, black, self._features)
+            forced = self.recipe.compile is True
+            return found if forced or compiling.faster(found, network, black, self._features) else network
 
 
 class Cnn(Embedder[Images]):
