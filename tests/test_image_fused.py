@@ -279,7 +279,7 @@ def test_timm_is_an_extra(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize(("backbone", "weights"), [("efficientnet_lite0", "package"), ("resnet18", "random"), ("resnet50", "random")])  # fmt: skip
 def test_bf16_keeps_directions_and_neighbours(shared_data, backbone, weights):
-    files = sorted((shared_data / "images_clothing").rglob("*.jpg"))
+    files = sorted(shared_data("images_clothing").rglob("*.jpg"))
     data = Images([f.name for f in files], files, [str(f) for f in files])
     recipe = {"backbone": backbone, "weights": weights, "device": "cpu"}
     found = [matrix(Cnn(**recipe, precision=p).fit(data), data) for p in ("fp32", "bf16")]
