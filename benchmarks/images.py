@@ -1,7 +1,8 @@
-"""Photographs to CNN features, beside a plain fp32 torch loop with the same network, preprocessing and Pillow.
+"""Pictures to CNN features: the network alone, whole runs to a committed version, and decoding, each beside its peers.
 
-Two comparisons: files to vectors (decoding included), and the network alone on pixels in memory. The plain loop decodes
-and computes in one thread of control, as img2vec-style scripts do; torch uses all its threads on both sides.
+The peers: a plain fp32 torch loop with the same network, preprocessing and Pillow, as img2vec-style scripts run it (one
+picture or 32 at a time, torch on all cores), and OpenVINO in bf16 where the peers' environment holds it. `--full` measures
+memory too.
 """
 
 from __future__ import annotations
@@ -9,26 +10,23 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
-import itertools
-from collections.abc import Callable, Iterator
+import multiprocessing
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from statistics import median
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from benchmarks import common
+from benchmarks import common, graph_scale
 from benchmarks.common import Result, Row
-from embedders.base import Matrix
+from benchmarks.images_alone import BATCH, Alone, open_plain, plain
 from embedders.data import Images
 
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-BATCH = 32
 SMALL_FILES = 24
+FILES = 2000
+NETWORKS = {"resnet50": "random", "resnet18": "random", "efficientnet_lite0": "package"}
 
 
 def photographs(small: bool) -> Images:
@@ -40,144 +38,173 @@ def photographs(small: bool) -> Images:
     return Images([path.name for path in files], files, [hashlib.sha256(p.read_bytes()).hexdigest() for p in files])
 
 
-def encoder(images: Images, precision: str) -> Any:
-    """Our encoder, loaded."""
-    from embedders.image.cnn import Cnn
-
-    return Cnn.model_validate({"precision": precision, "batch_size": min(BATCH, len(images)), "device": "cpu"}).fit(
-        images
-    )
-
-
-def encoded(model: Any, images: Images) -> Matrix:
-    """Files to a matrix with ours."""
-    return np.concatenate([batch.vectors.matrix for batch in model.encode(images)])
-
-
-def open_plain(path: Path, look: Any) -> NDArray[np.float32]:
-    """One file to (3, crop, crop) float32 with Pillow, rounded as torchvision's Resize and CenterCrop do."""
-    from PIL import Image
-
-    with Image.open(path) as file:
-        picture = file.convert("RGB")
-    short, long = sorted(picture.size)
-    long = int(look.short_side * long / short)
-    size = (look.short_side, long) if picture.width <= picture.height else (long, look.short_side)
-    picture = picture.resize(size, getattr(Image.Resampling, look.interpolation.upper()))
-    left, top = (round((side - look.crop) / 2) for side in size)
-    pixels = np.asarray(picture.crop((left, top, left + look.crop, top + look.crop)), np.float32)
-    return np.ascontiguousarray(((pixels - look.mean) / look.std).astype(np.float32).transpose(2, 0, 1))
+def alone(options: argparse.Namespace, images: Images, notes: list[str], runs: dict[str, Any]) -> list[Row]:
+    """The network alone."""
+    rows = []
+    for name in list(NETWORKS)[-1:] if options.small else NETWORKS:
+        bench = Alone(name, NETWORKS[name], images)
+        every = bench.contenders()
+        try:
+            every["OpenVINO bf16"] = bench.openvino(options.peers)
+        except common.SkippedError as reason:
+            notes.append(f"OpenVINO skipped: {reason}")
+        runs[name] = common.interleaved(every, options.rounds)
+        found, near = common.medians(runs[name]), bench.nearness()
+        what = f"{name}, network alone, bf16"
+        rows += [Row(what, "images/s", found["ours bf16"], found[peer], f"plain fp32 torch {peer}" if "loop" in peer else peer, near) for peer in every if "loop" in peer or "Open" in peer]  # fmt: skip
+        rows.append(Row(f"{name}, network alone, fp32", "images/s", found["ours fp32"], found[f"loop, batch {BATCH}"], f"plain fp32 torch loop, batch {BATCH}"))  # fmt: skip
+        limit = found["bf16 product"] / bench.operations()
+        rows.append(Row(f"{name}, part of the bf16 product's rate", "x", found["ours bf16"] / limit, quality=f"the product's rate would be {limit:.0f} images/s, {limit / found[f'loop, batch {BATCH}']:.1f} x the loop"))  # fmt: skip
+    return rows
 
 
-def plain(network: nn.Module, look: Any, images: Images, batch: int) -> Matrix:
-    """Files to a matrix with a loop."""
-    import torch
-
-    parts = []
-    with torch.inference_mode():
-        for files in chunks(images.files, batch):
-            x = torch.from_numpy(np.stack([open_plain(path, look) for path in files]))
-            parts.append(network(x).numpy())
-    return np.concatenate(parts)
+def copies(images: Images, number: int, folder: Path) -> None:
+    """`number` files: the pictures under new names, each with bytes after its end that make it another content."""
+    folder.mkdir()
+    for i in range(number):
+        source = images.files[i % len(images)]
+        (folder / f"{i:05d}{source.suffix}").write_bytes(source.read_bytes() + f"copy {i}".encode())
 
 
-def chunks(items: Any, size: int) -> Iterator[Any]:
-    """Pieces of `items` of at most `size`."""
-    return (items[first : first + size] for first in range(0, len(items), size))
+PIPELINE = """store: ./{store}
+datasets: {{photos: {{kind: images, path: photos}}}}
+spaces: {{looks: {{dataset: photos, embedder: cnn, params: {{device: cpu}}}}}}
+"""
 
 
-def computed(network: nn.Module, pixels: torch.Tensor, batch: int, *, bf16: bool) -> float:
-    """Pictures a second of the network alone."""
-    import torch
+def whole(options: argparse.Namespace, images: Images, runs: dict[str, Any]) -> list[Row]:
+    """Files to a committed version, beside what decoding and the network take at least, and beside img2vec."""
+    from flows.pipeline import Pipeline
+    from flows.steps import embed_space
 
-    def forward() -> None:
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            for x in chunks(pixels, batch):
-                network(x)
-
-    return len(pixels) / common.seconds(forward)
-
-
-def cosines(a: Matrix, b: Matrix) -> NDArray[np.float64]:
-    """(n,) cosines of the rows of a and b."""
-    x, y = a.astype(np.float64), b.astype(np.float64)
-    found: NDArray[np.float64] = np.einsum("ij,ij->i", x, y) / (np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1))
-    return found
-
-
-def rate(images: Images, function: Callable[[], Any]) -> float:
-    return len(images) / common.seconds(function)
-
-
-def contenders(images: Images) -> tuple[dict[str, Callable[[], float]], dict[str, str]]:
-    """All ways to compute, by name, and how near their vectors are to the plain loop's."""
-    import torch
-
-    from embedders.image import backbones
-
-    network, look = backbones.build("efficientnet_lite0", "package", 0)
-    ours = {precision: encoder(images, precision) for precision in ("auto", "fp32", "bf16")}
-    found = {name: encoded(model, images) for name, model in ours.items()}
-    reference = plain(network, look, images, BATCH)
-    near = {name: cosines(matrix, found["fp32"]) for name, matrix in found.items()}
-    quality = {name: f"cosine to our fp32: min {c.min():.5f}, mean {c.mean():.5f}" for name, c in near.items()}
-    quality["auto is"] = str(ours["auto"].mode.get("precision", "?"))
-    change = cosines(found["fp32"], reference)
-    quality["loop"] = f"our fp32 vectors to the loop's: cosine min {change.min():.5f}, mean {change.mean():.5f}"
-    pixels = torch.from_numpy(np.stack([open_plain(path, look) for path in images.files[: 4 * BATCH]]))
-    last = pixels.contiguous(memory_format=torch.channels_last)
-    saved = ours["fp32"].weights
-    wide, mixed = (backbones.rebuild("efficientnet_lite0", saved, look, bf16=bf16) for bf16 in (False, True))
-    files = {f"ours {name}": partial(rate, images, partial(encoded, model, images)) for name, model in ours.items()}
-    loops = {f"loop batch {n}": partial(rate, images, partial(plain, network, look, images, n)) for n in (1, BATCH)}
-    alone = {
-        "network, plain fp32, batch 1": partial(computed, network, pixels, 1, bf16=False),
-        "network, plain fp32": partial(computed, network, pixels, BATCH, bf16=False),
-        "network, fp32 channels_last": partial(computed, wide, last, BATCH, bf16=False),
-        "network, bf16 channels_last": partial(computed, mixed, last, BATCH, bf16=True),
-    }
-    return {**files, **loops, **alone, "decoding alone": partial(decoding, images, look)}, quality
+    number = SMALL_FILES if options.small else FILES
+    few = images.select(range(min(len(images), 96)))
+    bench = Alone("efficientnet_lite0", "package", few)
+    found: dict[str, list[float]] = {"ours": [], "bound": [], "loop": []}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        copies(images, number, folder / "photos")
+        for turn in range(options.rounds):
+            file = folder / f"{turn}.yaml"
+            file.write_text(PIPELINE.format(store=f"vectors{turn}"), encoding="utf-8")
+            found["bound"].append(bound(bench, few))
+            found["ours"].append(number / common.seconds(partial(embed_space, Pipeline.load(file), "looks", str(turn))))
+            found["loop"].append(len(few) / common.seconds(partial(plain, bench.network, bench.look, few, 1)))
+    runs["whole"] = found
+    middle = common.medians(found)
+    what = f"{number} JPEG files -> committed version, lite0"
+    return [
+        Row(what, "images/s", middle["ours"], middle["bound"], "cores / (decode + network core-seconds)"),
+        Row(what, "images/s", middle["ours"], middle["loop"], "img2vec's loop: Pillow, fp32, batch 1"),
+    ]
 
 
-def decoding(images: Images, look: Any) -> float:
-    """Pictures a second of our decoder in one thread."""
+def bound(bench: Alone, images: Images) -> float:
+    """Pictures a second if every core did nothing but decode and compute."""
+    from embedders.image.decode import decode
+    from embedders.image.precision import resolve_precision
+
+    look = bench.look
+    started = time.process_time()
+    for row in range(len(images)):
+        decode(images.location(row), images.read(row), short_side=look.short_side, crop=look.crop, interpolation=look.interpolation)  # fmt: skip
+    decoding = (time.process_time() - started) / len(images)
+    return common.cores() / (decoding + 1 / bench.fused(bf16=resolve_precision("auto", "cpu") == "bf16", cores=1))
+
+
+def decoding(options: argparse.Namespace, runs: dict[str, Any]) -> list[Row]:
+    """The camera files for a crop of 224, a file at a time in one thread."""
+    from embedders.image.backbones import LITE0_PREPROCESSING as LOOK
     from embedders.image.decode import decode
 
-    def every() -> None:
-        for path in images.files:
-            decode(path, short_side=look.short_side, crop=look.crop, interpolation=look.interpolation)
+    folder = common.data("images_camera")
+    with (folder / "images.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    ratios: dict[str, list[float]] = {}
+    found: dict[str, list[float]] = {"baseline": [], "progressive": []}
+    for row in rows[:2] if options.small else rows:
+        path = folder / row["file"]
+        times = common.medians(common.interleaved({
+            "ours": lambda path=path: common.seconds(lambda: decode(path, short_side=LOOK.short_side, crop=LOOK.crop)),
+            "Pillow": lambda path=path: common.seconds(lambda: open_plain(path, LOOK)),
+        }, options.rounds))  # fmt: skip
+        ratios[row["file"]] = [times["ours"], times["Pillow"]]
+        found[row["coding"]].append(times["Pillow"] / times["ours"])
+    runs["decode"] = ratios
+    return [
+        Row(f"decoding {len(values)} {coding} camera files for a crop of 224, median", "x", float(median(values)), quality="times Pillow's full decode and resize; least " + f"{min(values):.1f}")
+        for coding, values in found.items() if values
+    ]  # fmt: skip
 
-    return rate(images, every)
+
+def peak(number: int, large: bool) -> int:
+    """Most bytes of memory that a fresh process holds while it embeds so many files."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_embed, number, large).result()
+
+
+def _embed(number: int, large: bool) -> int:
+    from embedders.image.cnn import Cnn
+
+    folder = common.data("images_camera" if large else "images_clothing")
+    files = sorted(folder.rglob("*.jpg"))
+    data = Images([str(i) for i in range(number)], [files[i % len(files)] for i in range(number)], [f"{i:064x}" for i in range(number)])  # fmt: skip
+    recipe = {"backbone": "mobilenet_v3_small", "weights": "random", "device": "cpu"}
+    for _ in Cnn.model_validate(recipe).fit(data).encode(data):
+        pass
+    return graph_scale.peak()
+
+
+def memory(options: argparse.Namespace, runs: dict[str, Any]) -> list[Row]:
+    """Peaks of few and many files, small and large."""
+    few, many = (50, 500) if options.small else (1000, 20_000)
+    counts = {
+        "few": (few, False),
+        "many": (many, False),
+        "few large": (few // 25, True),
+        "many large": (few // 5, True),
+    }
+    found = {name: peak(*asked) for name, asked in counts.items()}
+    runs["peak_bytes"] = found
+    return [
+        Row(f"peak memory, {counts[f'many{kind}'][0]} files to {counts[f'few{kind}'][0]}, {'4 to 12 megapixels' if kind else 'clothing'}", "x", found[f"many{kind}"] / found[f"few{kind}"], quality=f"{found[f'many{kind}'] / 2**20:.0f} MiB")
+        for kind in ("", " large")
+    ]  # fmt: skip
 
 
 def measure(options: argparse.Namespace) -> Result:
     """Everything by turns, medians quoted."""
     images = photographs(options.small)
+    runs: dict[str, Any] = {}
     try:
         import torch
 
-        every, quality = contenders(images)
+        from embedders.image.precision import resolve_precision
+
+        notes = [f"precision auto is {resolve_precision('auto', 'cpu')} here", graphics(images)]
+        common.say(
+            f"{len(images)} photographs, {options.rounds} rounds, {common.cores()} cores, torch {torch.__version__}"
+        )
+        rows = [*alone(options, images, notes, runs), *whole(options, images, runs), *decoding(options, runs)]
     except ImportError as error:
         raise common.SkippedError(f"{error.name or 'embedders.image'} cannot be imported ({error}).") from error
-    common.say(f"{len(images)} photographs, {options.rounds} rounds, torch with {torch.get_num_threads()} threads")
-    runs = common.interleaved(every, options.rounds)
-    found = common.medians(runs)
-    rows = [
-        Row(f"cnn lite0, {len(images)} JPEG files -> vectors, precision {name}", "images/s", found[f"ours {name}"], found[loop], f"plain torch fp32, {loop}", quality[name])
-        for name, loop in itertools.product(("auto", "fp32"), ("loop batch 1", f"loop batch {BATCH}"))
-    ]  # fmt: skip
-    rows += [
-        Row(f"{name}, batch {BATCH}", "images/s", found[name], found[f"network, plain fp32{single}"], f"plain fp32{single or f', batch {BATCH}'}", quality["bf16"] if "bf16" in name else "")
-        for name, single in itertools.product(("network, fp32 channels_last", "network, bf16 channels_last"), (", batch 1", ""))
-    ]  # fmt: skip
-    notes = [f"precision auto is {quality['auto is']} here", f"our decoder alone, one thread: {found['decoding alone']:.0f} images/s", quality["loop"]]  # fmt: skip
-    return Result(
-        "images",
-        rows,
-        {"files": len(images), "batch": BATCH, "torch_threads": torch.get_num_threads(), **quality},
-        runs,
-        notes,
-    )
+    if options.full or options.small:
+        rows += memory(options, runs)
+    return Result("images", rows, {"files": len(images), "batch": BATCH, "networks": NETWORKS}, runs, notes)
+
+
+def graphics(images: Images) -> str:
+    """What a card does alone and from files, or that there is none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return "no GPU here: its row is left out"
+    from embedders.image.cnn import Cnn
+
+    encoder = Cnn.model_validate({"device": "cuda"}).fit(images)
+    list(encoder.encode(images))
+    rate = len(images) / common.seconds(lambda: list(encoder.encode(images)))
+    return f"GPU ({torch.cuda.get_device_name()}): {rate:.0f} images/s from files, lite0"
 
 
 def main() -> None:

