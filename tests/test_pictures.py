@@ -22,7 +22,6 @@ from flows.plan import evaluation_fingerprint, make_plan
 from flows.report import INLINE, Row, inline, write_report
 from storage import tables
 from storage.digests import DigestCache
-from storage.inputs.specs import ImagesSpec
 from tests.helpers_store import encoder_of, put, run_steps, write_project
 
 PIL = pytest.importorskip("PIL.Image")
