@@ -13,6 +13,7 @@ from embedders.base import Encoder
 from embedders.data import Images
 from embedders.errors import InputError
 from embedders.image import backbones, cnn
+from embedders.image import encoder as running
 from embedders.image.cnn import Cnn
 from embedders.registry import embedder_class
 
@@ -86,7 +87,7 @@ def test_vectors(lite0, lite0_matrix, drawn):
 
 def test_neighbours_and_batch_size_change_nothing(lite0, lite0_matrix, drawn):
     for size in (1, 3, 64):
-        other = cnn.CnnEncoder(lite0.recipe.model_copy(update={"batch_size": size}), lite0.weights, mode=lite0.mode)
+        other = running.CnnEncoder(lite0.recipe.model_copy(update={"batch_size": size}), lite0.weights, mode=lite0.mode)
         np.testing.assert_array_equal(matrix(other, drawn), lite0_matrix)
     order = [5, 2, 0]
     few = Images(*([list(column)[i] for i in order] for column in (drawn.ids, drawn.files, drawn.digests)))
@@ -180,14 +181,14 @@ def test_an_abandoned_run_ends_its_threads(drawn):
 
 def test_work_stays_a_bounded_piece_ahead(drawn, monkeypatch):
     read = []
-    real = cnn.decode
+    real = running.decode
     monkeypatch.setattr(
-        cnn, "decode", lambda path, *content, **options: read.append(path) or real(path, *content, **options)
+        running, "decode", lambda path, *content, **options: read.append(path) or real(path, *content, **options)
     )
     many = images(list(drawn.files) * 10)
     stream = Cnn(**{**SMALL, "batch_size": 2, "threads": 2}).fit(many).encode(many)
     next(stream)
-    assert len(read) <= cnn.STEP * (2 * 2 + 1)
+    assert len(read) <= running.STEP * (2 * 2 + 1)
     stream.close()
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 
 from embedders.data import Images
 from embedders.errors import InputError, MissingPackageError
-from embedders.image import backbones, cnn, compiled, timm_models
+from embedders.image import backbones, compiled, timm_models
+from embedders.image import encoder as running
 from embedders.image.cnn import Cnn
 from embedders.image.fused import fuse, is_fused
 from embedders.image.pooling import pooled
@@ -169,9 +170,9 @@ def matrix(encoder, data):
 
 
 def test_equal_pictures_are_computed_once(pictures, monkeypatch):
-    data, decoded, real = dataset(pictures), [], cnn.decode
+    data, decoded, real = dataset(pictures), [], running.decode
     monkeypatch.setattr(
-        cnn, "decode", lambda path, *rest, **options: decoded.append(path) or real(path, *rest, **options)
+        running, "decode", lambda path, *rest, **options: decoded.append(path) or real(path, *rest, **options)
     )
     encoder = Cnn(**SMALL, batch_size=2).fit(data)
     found = list(encoder.encode(data))
