@@ -31,7 +31,8 @@ from embedders.data import Images
 
 EPOCHS = {"labels": 20, "simclr": 12}
 GARMENTS = {"labels": "dataset", "crop": 0.7, "jitter": 0}
-"""Of three settings, the one that told pictures held out of the training ones best (3,000 pictures, 10 epochs)."""
+"""Of three settings, the one that told pictures held out of the training ones best (3,000 pictures, 10 epochs). Scores of 2,000
+test pictures were seen beside, with the same winner."""
 FINE_TUNE = {"labels": "dataset", "layers": "last", "epochs": 12, "batch_size": 32, "validation": 0}
 FOLDS = 5
 TRAINED, SIMCLR, RANDOM, LITE0, PCA = (

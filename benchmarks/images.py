@@ -75,7 +75,7 @@ spaces: {{looks: {{dataset: photos, embedder: cnn, params: {{device: cpu}}}}}}
 def whole(options: argparse.Namespace, images: Images, runs: dict[str, Any]) -> list[Row]:
     """Files to a committed version, beside what decoding and the network take at least, and beside img2vec."""
     from flows.pipeline import Pipeline
-    from flows.steps import embed_space
+    from flows.steps import embed
 
     number = SMALL_FILES if options.small else FILES
     few = images.select(range(min(len(images), 96)))
@@ -88,7 +88,7 @@ def whole(options: argparse.Namespace, images: Images, runs: dict[str, Any]) -> 
             file = folder / f"{turn}.yaml"
             file.write_text(PIPELINE.format(store=f"vectors{turn}"), encoding="utf-8")
             found["bound"].append(bound(bench, few))
-            found["ours"].append(number / common.seconds(partial(embed_space, Pipeline.load(file), "looks", str(turn))))
+            found["ours"].append(number / common.seconds(partial(embed, Pipeline.load(file), "looks", str(turn))))
             found["loop"].append(len(few) / common.seconds(partial(plain, bench.network, bench.look, few, 1)))
     runs["whole"] = found
     middle = common.medians(found)
