@@ -50,6 +50,13 @@ def problems(pipeline: Pipeline) -> Iterator[Problem]:
 
 
 def _evaluation(pipeline: Pipeline, name: str, place: int, evaluation: Any) -> Iterator[Problem]:
+    asks = isinstance(evaluation, LinkPrediction) or (isinstance(evaluation, Labelled) and evaluation.labels)
+    if asks and pipeline.spec(name).fuse:
+        yield (
+            ("evaluate", name, place),
+            f"got {evaluation.metric} with what a dataset tells, and {name} is fused of {pipeline.spec(name).source}, without one. "
+            "Give a file of labels: path, id, label; or judge the spaces that it is made of.",
+        )
     if isinstance(evaluation, LinkPrediction):
         yield from _links(pipeline, name, place)
     if isinstance(evaluation, Labelled) and evaluation.labels:

@@ -100,6 +100,13 @@ def test_an_embedder_of_datasets_fuses_nothing(folder):
         Pipeline.load(folder / "polyvec.yaml")
 
 
+@pytest.mark.parametrize("asked", ["{name: x, metric: link_prediction}", "{name: x, metric: knn, labels: dataset}"])
+def test_a_fused_space_has_no_dataset_to_ask(folder, asked):
+    (folder / "polyvec.yaml").write_text(PIPELINE.replace("both: [{name: kind", f"both: [{asked}, {{name: kind"))
+    with pytest.raises(InputError, match="both is fused of a \\+ b, without one"):
+        Pipeline.load(folder / "polyvec.yaml")
+
+
 def views(**spaces):
     return Views.of({name: Vectors("thing", ids, np.array(rows, np.float32)) for name, (ids, rows) in spaces.items()})
 
