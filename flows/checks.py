@@ -12,6 +12,7 @@ from embedders.errors import InputError
 from embedders.registry import embedder_class
 from embedders.views import Views
 from flows.evaluations import Labelled, LinkPrediction
+from flows.tune_checks import of_grid, tune_problems
 from flows.yaml_file import explain, unknown_name
 from storage.paths import check_name
 
@@ -135,11 +136,14 @@ def _space(pipeline: Pipeline, name: str, spec: SpaceSpec) -> Iterator[Problem]:
             ("spaces", name, "dataset"),
             f"got {spec.dataset!r}, a dataset of kind {got}; {spec.embedder} reads {kind.data.__name__}.",
         )
+    yield from tune_problems(pipeline, name, spec, kind)
     try:
-        recipe = kind.model_validate(spec.params)
+        recipe = kind.model_validate(spec.all_params)
         yield from _start(pipeline, name, spec, recipe)
     except ValidationError as error:
         for found in error.errors():
+            if spec.tune and (not found["loc"] or of_grid(spec.tune, found["loc"])):
+                continue  # said of the grid
             place = ("spaces", name, "params", *map(str, found["loc"]))
             yield place, explain(found, kind, found["loc"])
 
@@ -171,6 +175,8 @@ def _start(pipeline: Pipeline, name: str, spec: SpaceSpec, recipe: Embedder[Any]
             yield ("spaces", name, "start", "file" if spec.start.file else "package"), str(error)
         return
     ours = getattr(recipe, "dim", None)
+    if any("dim" in found.tune.grid for found in (spec, pipeline.spec(spec.start.space or name)) if found.tune):
+        return  # as wide as trials choose
     if None not in (ours, theirs) and ours != theirs:
         yield (
             ("spaces", name, "start"),

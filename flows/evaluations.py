@@ -14,7 +14,7 @@ from embedders.errors import InputError
 from evaluation.base import Report
 from storage import tables
 from storage.digests import DigestCache
-from storage.space import Space, Version
+from storage.space import Version
 
 if TYPE_CHECKING:
     from flows.pipeline import Pipeline
@@ -237,13 +237,13 @@ def _links(pipeline: Pipeline, version: Version) -> Report:
     return link_prediction(version.vectors, held, similarity=version.manifest.similarity, training=training)
 
 
-def _views(version: Version, vectors: Vectors) -> dict[str, Any]:
+def _views(pipeline: Pipeline, version: Version, vectors: Vectors) -> dict[str, Any]:
     """What a space was fused from, each alone; zeros where an entity is not in it."""
     import numpy as np
 
     found = {}
     for space, number in version.manifest.upstream.items():
-        view = Space(version.paths, space).version(number).vectors
+        view = pipeline.vectors.space(space).version(number).vectors
         place = {row: i for i, row in enumerate(view.ids)}
         rows = np.array([place.get(row, -1) for row in vectors.ids])
         found[space] = np.where(rows[:, None] >= 0, view.matrix[rows], np.float32(0))
@@ -264,7 +264,7 @@ def trivial_features(
 
     space = version.manifest.space
     if pipeline.spec(space).fuse:
-        return _views(version, vectors)
+        return _views(pipeline, version, vectors)
     kind = Graph if Graph in pipeline.dataset(space).gives else type(pipeline.recipe(space)).data
     if kind not in kinds:
         return None

@@ -19,6 +19,7 @@ from flows.labels import known_labels, read_dataset
 from flows.pictures import draw
 from flows.pipeline import Pipeline
 from flows.steps import ReleaseRef, ScoreRef, VersionRef
+from flows.trials_table import table
 from storage import tables
 from storage.places import AnyPath
 from storage.space import Version
@@ -198,6 +199,7 @@ def _section(pipeline: Pipeline, version: Version, pictures: Sequence[str], scor
         *_told_of_rows(pipeline, version),
         *(f"![{m.space}]({picture})\n" for picture in pictures),
     ]
+    lines += trials_lines(version)
     if one_hot := next((ref.sizes["one_hot"] for ref in scores if "one_hot" in ref.sizes), None):
         mine = 4 * len(version) * version.dim
         lines.append(
@@ -237,6 +239,15 @@ def _told_of_rows(pipeline: Pipeline, version: Version) -> list[str]:
             if shown:
                 lines += [f"Most alike of {len(pairs):,} pairs listed by {_safe(asked.name)}:\n", *shown, ""]
     return lines
+
+
+def trials_lines(version: Version) -> list[str]:
+    """The trials that a version was chosen from, as a Markdown table."""
+    columns, rows, said = table(version)
+    if not rows:
+        return []
+    lines = [columns, ["---"] * len(columns), *([_safe(cell) for cell in row] for row in rows)]
+    return [said + "\n", *(f"| {' | '.join(line)} |" for line in lines), ""]
 
 
 def megabytes(n: float) -> str:
