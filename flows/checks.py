@@ -11,7 +11,7 @@ from embedders.base import Embedder
 from embedders.errors import InputError
 from embedders.registry import embedder_class
 from embedders.views import Views
-from flows.evaluations import Labelled, LinkPrediction
+from flows.evaluations import Labelled, LinkPrediction, Ranking
 from flows.tune_checks import of_grid, tune_problems
 from flows.yaml_file import explain, unknown_name
 from storage.paths import check_name
@@ -58,10 +58,24 @@ def _evaluation(pipeline: Pipeline, name: str, place: int, evaluation: Any) -> I
             f"got {evaluation.metric} with what a dataset tells, and {name} is fused of {pipeline.spec(name).source}, without one. "
             "Give a file of labels: path, id, label; or judge the spaces that it is made of.",
         )
+    if isinstance(evaluation, Ranking):
+        yield from _ranking(pipeline, name, place)
     if isinstance(evaluation, LinkPrediction):
         yield from _links(pipeline, name, place)
     if isinstance(evaluation, Labelled) and evaluation.labels:
         yield from _labels(pipeline, name, place)
+
+
+def _ranking(pipeline: Pipeline, name: str, place: int) -> Iterator[Problem]:
+    """Items are ranked for users, by vectors of both."""
+    entry = pipeline.entries.get(name, name)
+    if {f"{entry}.users", f"{entry}.items"} <= set(pipeline.outputs(entry)):
+        return
+    yield (
+        ("evaluate", name, place, "metric"),
+        f"got ranking, and {pipeline.spec(name).embedder!r} of {name} does not learn users and items. Take it out, or judge a space of "
+        "a dataset of kind interactions.",
+    )
 
 
 def _links(pipeline: Pipeline, name: str, place: int) -> Iterator[Problem]:

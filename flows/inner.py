@@ -9,7 +9,14 @@ from evaluation.base import Report
 from flows.pipeline import Pipeline
 
 Judge = Callable[[Pipeline, str, Any], Report]
-"""Of a pipeline, a space and an entry of `evaluate:`: judges `pipeline.recipe(space)` and commits nothing."""
+"""Of a pipeline, a space and an entry of `evaluate:`: judges `pipeline.recipe(space)`, and commits nothing."""
 
-INSIDE: Mapping[str, Judge] = {}
-"""By the metric of the entry. Trials judged by any other are made into a version, which is judged and deleted."""
+
+def _ranking(pipeline: Pipeline, space: str, evaluation: Any) -> Report:
+    from flows.ranking import rank
+
+    return rank(pipeline, space, pipeline.recipe(space), evaluation, inner=True)
+
+
+INSIDE: Mapping[str, Judge] = {"ranking": _ranking}
+"""By the metric of the entry. A trial judged by any other is made into a version, which is judged and deleted."""

@@ -86,17 +86,22 @@ def headline(ref: ScoreRef) -> str:
     """
     (headed, value), *rest = ref.scores.items()
     shown = [f"{ref.evaluation} {headed} {value:.3f}"]
-    shown += [f"{metric} {v:.3f}" for metric, v in rest if metric in COMPANIONS]
+    shown += [f"{metric} {v:.3f}" for metric, v in rest if _companion(metric)]
     shown += [f"n {ref.n:,}"] if ref.n is not None else []
     baselines = []
     for metric, v in rest:
         whose, _, name = metric.removesuffix("]").partition("[")
-        if metric in COMPANIONS or (name and whose != headed) or name[:1].isdigit():
+        if _companion(metric) or (name and whose != headed) or name[:1].isdigit():
             continue  # also a section, the companion of a baseline, another share to train on
         name = name or whose
         wide = f" of dim {ref.sizes[name]['dim']:,}" if name in ref.sizes else ""
         baselines.append(f"{name} {v:,.0f}" if metric in COUNTS else f"{name} {v:.3f}{wide}")
     return ", ".join(shown) + (f" ({', '.join(baselines)})" if baselines else "")
+
+
+def _companion(metric: str) -> bool:
+    """Whether a score is shown beside the headline, as those within the first k are; one of a baseline is not."""
+    return metric in COMPANIONS or ("@" in metric and "[" not in metric)
 
 
 def write_report(pipeline: Pipeline, run: str, rows: Sequence[Row], released: ReleaseRef | None = None) -> AnyPath:
