@@ -14,7 +14,8 @@ from embedders.errors import InputError
 from evaluation.base import Report
 from storage import tables
 from storage.digests import DigestCache
-from storage.space import Space, Version
+from storage.inputs.specs import Scan
+from storage.space import Version
 
 if TYPE_CHECKING:
     from flows.pipeline import Pipeline
@@ -123,6 +124,28 @@ class LinkPrediction(Evaluated):
     metric: Literal["link_prediction"]
 
 
+class Ranking(Evaluated):
+    """What users went on to do stands high among what is recommended to them; trained anew on part of the events."""
+
+    metric: Literal["ranking"]
+    k: int = Field(10, ge=1, le=10_000, description="items of a list")
+    split: Literal["random", "time", "leave-last-out"] = Field(
+        "random",
+        description="held out: a share of each user's items at random; all that comes after one moment; or each user's last new item",
+    )
+    share: Share = Field(0.25, description="held out, of `random` and `time`")
+    repeats: int = Field(3, ge=1, le=100, description="splits and trainings, each with the next seed")
+    users: int = Field(10_000, ge=1, description="users judged, at most; drawn at random where there are more")
+    seed: int = Field(0, ge=0, description="of the first split")
+    threads: ClassVar[int] = 0
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.split == "leave-last-out" and "share" in self.model_fields_set:
+            raise ValueError("no share beside split: leave-last-out, which holds one item of each user out")
+        return self
+
+
 class WordSimilarity(Evaluated):
     """Rank correlation with people's judgements of word pairs."""
 
@@ -147,6 +170,7 @@ Evaluation = Annotated[
     | NearDuplicates
     | NodeClassification
     | LinkPrediction
+    | Ranking
     | WordSimilarity
     | Analogies,
     Field(discriminator="metric"),
@@ -163,6 +187,8 @@ def judge(pipeline: Pipeline, version: Version, evaluation: Any) -> Report:
             return _labels(pipeline, version, evaluation)
         case LinkPrediction():
             return _links(pipeline, version)
+        case Ranking():
+            return _ranking(pipeline, version, evaluation)
         case NearDuplicates():
             return _duplicates(version, evaluation)
         case WordSimilarity():
@@ -222,28 +248,43 @@ def _duplicates(version: Version, evaluation: NearDuplicates) -> Report:
     return report
 
 
+def _unchanged(pipeline: Pipeline, version: Version, why: str) -> Scan:
+    """The dataset of a version, which must be what it was learned from. why : what would be wrong else."""
+    scan = pipeline.dataset(version.manifest.space).scan(pipeline.base, DigestCache(pipeline.vectors.paths.cache))
+    if scan.digest != version.manifest.dataset_digest:
+        raise InputError(
+            f"Got {version.manifest.space} @ {version.number}, trained on the dataset {version.manifest.dataset!r} before it "
+            f"changed; expected what it is now, or {why}. Do: polyvec run."
+        )
+    return scan
+
+
+def _ranking(pipeline: Pipeline, version: Version, evaluation: Ranking) -> Report:
+    """Ranking by the recipe of the version, trained on part of the events."""
+    from flows.ranking import rank
+
+    _unchanged(pipeline, version, "its recipe would be judged on other events")
+    space = version.manifest.space
+    return rank(pipeline, space, pipeline.recipe(space), evaluation)
+
+
 def _links(pipeline: Pipeline, version: Version) -> Report:
     """Link prediction on the edges that the version's dataset held out."""
     from evaluation.link_prediction import link_prediction
 
-    spec, cache = pipeline.dataset(version.manifest.space), version.paths.cache
-    scan = spec.scan(pipeline.base, DigestCache(cache))
-    if scan.digest != version.manifest.dataset_digest:
-        raise InputError(
-            f"Got {version.manifest.space} @ {version.number}, trained on the dataset {version.manifest.dataset!r} before it "
-            "changed; expected what it is now, or edges it was trained on would count as held out. Do: polyvec run."
-        )
+    spec, cache = pipeline.dataset(version.manifest.space), pipeline.vectors.paths.cache
+    scan = _unchanged(pipeline, version, "edges it was trained on would count as held out")
     held, training = (spec.read(scan, kind, cache=cache) for kind in (HeldOut, Graph))
     return link_prediction(version.vectors, held, similarity=version.manifest.similarity, training=training)
 
 
-def _views(version: Version, vectors: Vectors) -> dict[str, Any]:
+def _views(pipeline: Pipeline, version: Version, vectors: Vectors) -> dict[str, Any]:
     """What a space was fused from, each alone; zeros where an entity is not in it."""
     import numpy as np
 
     found = {}
     for space, number in version.manifest.upstream.items():
-        view = Space(version.paths, space).version(number).vectors
+        view = pipeline.vectors.space(space).version(number).vectors
         place = {row: i for i, row in enumerate(view.ids)}
         rows = np.array([place.get(row, -1) for row in vectors.ids])
         found[space] = np.where(rows[:, None] >= 0, view.matrix[rows], np.float32(0))
@@ -264,7 +305,7 @@ def trivial_features(
 
     space = version.manifest.space
     if pipeline.spec(space).fuse:
-        return _views(version, vectors)
+        return _views(pipeline, version, vectors)
     kind = Graph if Graph in pipeline.dataset(space).gives else type(pipeline.recipe(space)).data
     if kind not in kinds:
         return None

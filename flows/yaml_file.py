@@ -119,6 +119,7 @@ TAGS = {
         "near_duplicates",
         "node_classification",
         "link_prediction",
+        "ranking",
         "word_similarity",
         "analogies",
     ),
