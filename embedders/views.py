@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -22,11 +22,13 @@ class Views:
     ids : (n,) all that any space holds, in the order of the first, then what the second adds, and so on.
     vectors : of each space, by its name.
     rows : of each space (n,) int64, the row of each id among its vectors; -1 where it has none.
+    told : of some ids, their label, or the ids that they are joined to; where a recipe asks for it.
     """
 
     ids: Sequence[str]
     vectors: Mapping[str, Vectors]
     rows: Mapping[str, NDArray[np.int64]]
+    told: Mapping[str, Sequence[str]] | None = None
 
     @classmethod
     def of(cls, vectors: Mapping[str, Vectors]) -> Self:
@@ -57,6 +59,17 @@ class Views:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def select(self, keep: NDArray[np.bool_]) -> Self:
+        """The entities marked in `keep` (n,), and of each space their vectors alone."""
+        vectors, rows = {}, {}
+        for space, found in self.vectors.items():
+            held = self.rows[space][keep]
+            taken = held[held >= 0]
+            vectors[space] = Vectors(found.entity, [found.ids[row] for row in taken.tolist()], found.matrix[taken])
+            rows[space] = np.where(held >= 0, np.cumsum(held >= 0) - 1, -1)
+        ids = [self.ids[row] for row in np.flatnonzero(keep).tolist()]
+        return replace(self, ids=ids, vectors=vectors, rows=rows)
 
     @property
     def entity(self) -> str:

@@ -1,0 +1,164 @@
+"""A space that several others are projected into: an entity stands where its vectors of any of them put it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedders.base import Batch, Encoder, Matrix, Progress, Vectors, silent
+from embedders.data import Rejected
+from embedders.errors import InputError
+from embedders.fusion.principal import EQUAL
+from embedders.views import Views
+
+ROWS_AT_ONCE = 65536
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """What projects the vectors of one space: linear, or with one hidden layer (ReLU).
+
+    Parameters
+    ----------
+    mean : (d,) float32, of the vectors it was learned on.
+    weights : one or two matrices (in, out), float32.
+    bias : (hidden,) float32, of the hidden layer; of length 0 without one.
+    """
+
+    mean: Matrix
+    weights: Sequence[Matrix]
+    bias: Matrix
+
+    def __call__(self, matrix: Matrix) -> Matrix:
+        """(n, dim) of length 1, or zeros where nothing of a vector is left."""
+        scale = np.linalg.norm(self.mean) + np.linalg.norm(matrix, axis=1, keepdims=True)
+        rest = matrix - self.mean
+        rest *= np.linalg.norm(rest, axis=1, keepdims=True) > EQUAL * scale
+        out = rest @ self.weights[0]
+        if len(self.weights) > 1:
+            out = np.maximum(out + self.bias, 0) @ self.weights[1]
+        return unit(out)
+
+
+def unit(matrix: Matrix) -> Matrix:
+    """(n, d) float32 the rows at length 1; zeros stay."""
+    lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
+    found: Matrix = (matrix / np.where(lengths > 1e-12, lengths, np.inf)).astype(np.float32)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Shared(Encoder[Views]):
+    """A head for each space. The vector of an entity is the mean direction of what the heads make of those it has."""
+
+    heads: Mapping[str, Head]
+
+    @property
+    def entity(self) -> str:
+        return str(self.mode["entity"])
+
+    @property
+    def dim(self) -> int:
+        return int(next(iter(self.heads.values())).weights[-1].shape[1])
+
+    def project(self, space: str, matrix: Matrix) -> Matrix:
+        """(n, dim) of length 1: vectors (n, d) of one of the spaces, in the shared one; zeros where nothing is left.
+
+        Raises
+        ------
+        InputError : it has no head for that space, or vectors of another width were given.
+        """
+        if space not in self.heads:
+            raise InputError(f"Got the space {space!r}; expected one of those it was made of: {', '.join(self.heads)}.")
+        head = self.heads[space]
+        if matrix.ndim != 2 or matrix.shape[1] != len(head.mean):
+            raise InputError(f"Got vectors of shape {matrix.shape} of {space!r}; expected (n, {len(head.mean)}).")
+        return head(matrix)
+
+    def encode(self, data: Views, *, progress: Progress = silent) -> Iterator[Batch]:
+        """Vectors of length 1 of the entities; one of which nothing is left is rejected."""
+        for first in range(0, len(data), ROWS_AT_ONCE):
+            ids = data.ids[first : first + ROWS_AT_ONCE]
+            total = np.zeros((len(ids), self.dim), np.float32)
+            for space in self.heads:
+                rows = data.rows[space][first : first + ROWS_AT_ONCE]
+                here = np.flatnonzero(rows >= 0)
+                total[here] += self.project(space, data.vectors[space].matrix[rows[here]])
+            matrix = unit(total)
+            some = matrix.any(axis=1)
+            message = "its vectors are the mean of their spaces, or point against each other, and nothing is left of them"
+            rejected = (Rejected(ids[row], ids[row], "zero_vector", message) for row in np.flatnonzero(~some))
+            good = np.flatnonzero(some)
+            vectors = Vectors(self.entity, [ids[row] for row in good], matrix[good])
+            yield Batch(vectors, rejected=tuple(rejected))
+            progress(first + len(ids), len(data), "entities")
+
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        found = {}
+        for place, head in enumerate(self.heads.values()):
+            found |= {f"{place}.mean": head.mean, f"{place}.bias": head.bias}
+            found |= {f"{place}.weights{layer}": weights for layer, weights in enumerate(head.weights)}
+        return found
+
+    def texts(self) -> Mapping[str, Sequence[str]]:
+        return {"spaces": list(self.heads)}
+
+    @classmethod
+    def of(
+        cls, recipe: Any, arrays: Mapping[str, NDArray[Any]], spaces: Sequence[str], mode: Mapping[str, Any]
+    ) -> Shared:
+        """The encoder whose `arrays` these are."""
+        heads = {}
+        for place, space in enumerate(spaces):
+            layers = [arrays[name] for layer in (0, 1) if (name := f"{place}.weights{layer}") in arrays]
+            heads[space] = Head(arrays[f"{place}.mean"], layers, arrays[f"{place}.bias"])
+        return cls(recipe, heads, mode=mode)
+
+
+def pairs_of(data: Views) -> dict[tuple[str, str], int]:
+    """How many entities each two spaces have in common.
+
+    Raises
+    ------
+    InputError : a space shares none with any other, or has vectors that are all equal, so that nothing is to be learned.
+    """
+    from embedders.fusion.principal import centred
+
+    here = {space: rows >= 0 for space, rows in data.rows.items()}
+    found = {(a, b): int((here[a] & here[b]).sum()) for a, b in combinations(here, 2)}
+    for space in here:
+        if max(n for pair, n in found.items() if space in pair) < 2:
+            raise InputError(
+                f"Got {space!r}, which shares fewer than two ids with each of the other spaces; expected pairs to learn "
+                "from. Leave it out of `fuse:`, or set `id:` of the datasets so that they agree."
+            )
+        if not centred(data.vectors[space].matrix)[2]:
+            raise InputError(
+                f"Got {space!r}, whose {len(data.vectors[space]):,} vectors are all equal; expected vectors that tell "
+                "entities apart. Leave it out of `fuse:`."
+            )
+    return found
+
+
+def mode_of(data: Views, **more: Any) -> dict[str, Any]:
+    """What the manifest tells of a shared space: how many entities each set of spaces holds, and what is given."""
+    return {"entity": data.entity, "patterns": patterns(data), **more}
+
+
+def patterns(data: Views) -> dict[str, int]:
+    """How many entities are held by which spaces, most first.
+
+    >>> thing = lambda *ids: Vectors("thing", ids, np.zeros((len(ids), 1), np.float32))
+    >>> patterns(Views.of({"a": thing("x", "y"), "b": thing("y", "z", "w")}))
+    {'b': 2, 'a': 1, 'a+b': 1}
+    """
+    names = np.array(list(data.rows))
+    here = np.array([rows >= 0 for rows in data.rows.values()]).T
+    found = Counter("+".join(names[row]) for row in here)
+    return dict(sorted(found.items(), key=lambda pair: (-pair[1], pair[0])))
