@@ -190,3 +190,50 @@ def test_a_score_within_another_k_is_refused(club):
 
     with pytest.raises(InputError, match="the evaluation 'ranking' gives ndcg@5, recall@5, map@5, coverage@5"):
         Pipeline.load(club)
+
+
+# What evaluations give
+
+ALL = """\
+store: ./vectors
+datasets:
+  text: {kind: corpus, path: text.txt}
+  links: {kind: graph, edges: links.tsv, hold_out: {share: 0.2, seed: 0}}
+  visits: {kind: interactions, path: visits.tsv}
+spaces:
+  nodes: {dataset: links, embedder: spectral, params: {dim: 3}}
+  words: {dataset: text, embedder: word2vec, params: {dim: 8, epochs: 1, min_count: 1, threads: 1}}
+  club: {dataset: visits, embedder: als, params: {threads: 1, iterations: 1, dim: 2}}
+evaluate:
+  nodes:
+    - {name: label_probe, metric: label_probe, path: labels.tsv}
+    - {name: neighbours, metric: neighbours, path: labels.tsv}
+    - {name: knn, metric: knn, path: labels.tsv}
+    - {name: retrieval, metric: retrieval, path: labels.tsv}
+    - {name: near_duplicates, metric: near_duplicates}
+    - {name: node_classification, metric: node_classification, path: labels.tsv, train: [0.5, 0.7]}
+    - {name: link_prediction, metric: link_prediction}
+  words:
+    - {name: word_similarity, metric: word_similarity, path: pairs.tsv}
+    - {name: analogies, metric: analogies, path: questions.txt}
+  club:
+    - {name: ranking, metric: ranking, k: 3, repeats: 1}
+"""
+
+
+def test_the_scores_of_evaluations_are_known_by_their_names(club):
+    from flows.tune_checks import SCORES
+
+    file = write_project(club.parent, ALL)
+    (club.parent / "pairs.tsv").write_text("king\tqueen\t3\nboat\triver\t2\nman\twater\t1\nfish\tbank\t5\n")
+    (club.parent / "questions.txt").write_text(": kin\nking queen man woman\nqueen king woman man\n")
+    run_steps(file)
+    pipeline = Pipeline.load(file)
+    given = {}
+    for space in pipeline.entries:
+        for row in pipeline.vectors.metrics(pipeline.vectors.find(space)):
+            given.setdefault(row["evaluation"], {})[row["metric"].partition("[")[0]] = None
+    assert given.keys() == SCORES.keys()
+    assert {name: tuple(text.format(k=3) for text in texts) for name, texts in SCORES.items()} == {
+        name: tuple(scores) for name, scores in given.items()
+    }
