@@ -54,7 +54,7 @@ def attempt(
     trial = tuning.trials[number - 1]
     tried = with_values(pipeline, name, trial)
     paths = pipeline.vectors.paths
-    folder = paths.local / "_cache" / "trials" / name  # and in it a store for each trial
+    folder = paths.trials(tuning.space)  # and in it a store for each trial
     with (  # fmt: skip
         places().take(getattr(tried.recipe(name), "threads", 1)),
         locked(

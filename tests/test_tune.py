@@ -179,7 +179,7 @@ def test_nothing_of_a_trial_stays_but_its_record(file):
     try_all(file)
     store = Pipeline.load(file).vectors
     assert store.spaces() == [] and store.quarantined("nodes") == []
-    assert not [path for path in (store.paths.cache / "trials").rglob("*") if path.is_file()]
+    assert not [path for path in (store.paths.trials("nodes")).rglob("*") if path.is_file()]
 
 
 def test_only_new_combinations_are_tried(file):
@@ -329,7 +329,7 @@ def test_what_was_cut_off_is_gone_on_from(file, monkeypatch):
     monkeypatch.setattr(trying, "judge", stop)
     with pytest.raises(Stop):
         attempt(Pipeline.load(file), "nodes", 1, "first")
-    left = Pipeline.load(file).vectors.paths.cache / "trials" / "nodes"
+    left = Pipeline.load(file).vectors.paths.trials("nodes")
     [scratch] = [path for path in left.iterdir() if path.name != "_locks"]
     part = next(scratch.glob("nodes/v*/*.parquet"))
     seen = []
@@ -345,7 +345,7 @@ def test_what_was_cut_off_is_gone_on_from(file, monkeypatch):
 
 
 def test_what_nobody_goes_on_from_is_deleted(file):
-    old = Pipeline.load(file).vectors.paths.cache / "trials" / "nodes" / "0123456789abcdef"
+    old = Pipeline.load(file).vectors.paths.trials("nodes") / "0123456789abcdef"
     old.mkdir(parents=True)
     attempt(Pipeline.load(file), "nodes", 1, "run")
     assert not old.exists()

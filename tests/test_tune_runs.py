@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import time
 
 import pytest
 
@@ -139,6 +141,18 @@ def test_a_run_that_is_killed_goes_on(file, home, server):
     assert len(after) == 12 and make_plan(Pipeline.load(file)).idle
 
 
+def test_trials_that_were_cut_off_go_when_no_pipeline_has_the_space(file, cli):
+    left = Pipeline.load(file).vectors.paths.trials("nodes") / "0123456789abcdef" / "nodes" / "part.parquet"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"x" * 100)
+    week = time.time() - 8 * 24 * 3600
+    os.utime(left, (week, week))
+    assert cli("gc").code == 0 and left.exists()
+    edit(file, "  nodes: {dataset", "  other: {dataset")
+    edit(file, "evaluate:\n  nodes:", "evaluate:\n  other:")
+    assert cli("gc").code == 0 and not left.exists()
+
+
 # Judged inside the training data
 
 RATINGS = """\
@@ -180,7 +194,8 @@ def test_what_is_reported_was_seen_by_no_trial(club):
     [reported, *_] = pipeline.vectors.metrics(users)
     assert reported["value"] == pytest.approx(outer.headline.value) != pytest.approx(inner.headline.value)
     assert found[0]["inner"] and "inside the training data" in table(users)[2]
-    assert not (pipeline.vectors.paths.cache / "trials" / "club" / "club.users").exists()
+    left = pipeline.vectors.paths.trials("club.users").rglob("*")
+    assert not [path for path in left if path.name != "_locks"]  # and no version was made for them
     assert all(space.idle for space in make_plan(pipeline).spaces)
 
 
