@@ -28,7 +28,7 @@ def refused(file: Path) -> str:
 WRONG = [
     # before, after, line, what the message says
     ("store:", "stroe:", 1, "stroe: got the unknown key 'stroe'; expected one of datasets, evaluate, keep, spaces, store. Did you mean 'store'?"),
-    ("words: {dataset: text", "words: {dataset: text, daatset: x", 6, "spaces.words.daatset: got the unknown key 'daatset'; expected one of dataset, embedder, fold_in, fuse, params, start, warm_start. Did you mean 'dataset'?"),
+    ("words: {dataset: text", "words: {dataset: text, daatset: x", 6, "spaces.words.daatset: got the unknown key 'daatset'; expected one of dataset, embedder, fold_in, fuse, params, start, tune, warm_start. Did you mean 'dataset'?"),
     ("kind: corpus,", "kind: corpus, patj: x,", 3, "datasets.text.patj: got the unknown key 'patj'; expected one of columns, document, kind, path, phrases, sentences, stop_words, tokens. Did you mean 'path'?"),
     ("epochs: 1", "epoch: 1", 6, "spaces.words.params.epoch: got the unknown key 'epoch'; expected one of device, dim, epochs, freeze, loss, lr, max_vocab, min_count, model, negative, sample, seed, threads, window. Did you mean 'epochs'?"),
     ("dim: 8, epochs", "dim: eight, epochs", 6, 'spaces.words.params.dim: got "eight"; expected a valid integer'),
