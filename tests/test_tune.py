@@ -56,6 +56,10 @@ def rows(file):
     return {tuple(one.notes["params"].values()): one for one in found}
 
 
+def rows_of_all(file):
+    return trials.records(Pipeline.load(file).vectors.paths, "nodes")
+
+
 # What is refused
 
 
@@ -217,6 +221,7 @@ def test_other_data_another_evaluation_other_trials(file):
     assert plan_of(file).reason == "the dataset changed; tune: 3 trials, 0 done"
     run_steps(file)
     assert plan_of(file).idle
+    assert len(rows_of_all(file)) == 6 and len(listed(Pipeline.load(file).vectors.find("nodes"))) == 3
     edit(file, "k: 3", "k: 2")
     assert plan_of(file).reason == "tune: 3 trials, 0 done"
     run_steps(file)
@@ -361,7 +366,9 @@ def test_two_runs_make_a_trial_once(file, monkeypatch):
         return found
 
     monkeypatch.setattr(trying, "tuning_now", both)
-    runs = [threading.Thread(target=lambda: made.append(attempt(pipeline, "nodes", 1, "run"))) for _ in range(2)]
+    runs = [
+        threading.Thread(target=lambda: made.append(attempt(pipeline, "nodes", 1, "run", force=True))) for _ in range(2)
+    ]
     for run in runs:
         run.start()
     for run in runs:
@@ -389,6 +396,10 @@ def test_a_fused_space_reads_what_it_is_made_of_in_the_real_store(file):
     edit(file, "params: {dim: 3}", "params: {dim: 3, tau: 2}")
     assert plan_of(file, "both").reason == "other will change; tune: 2 trials, 0 done"
     assert all(one["error"] is None for one in listed(version))
+    run_steps(file, only=["other"])
+    assert plan_of(file, "both").reason == "other changed; tune: 2 trials, 0 done"
+    run_steps(file)
+    assert [len(listed(store.find(f"both@{n}"))) for n in (1, 2)] == [2, 2]
 
 
 def test_a_parameter_in_another():

@@ -160,7 +160,7 @@ store: ./vectors
 datasets:
   visits: {kind: interactions, path: visits.tsv}
 spaces:
-  club: {dataset: visits, embedder: als, params: {threads: 1, iterations: 3}, tune: {metric: ranking.ndcg@5, grid: {dim: [2, 4], alpha: [1, 8]}}}
+  club: {dataset: visits, embedder: als, params: {threads: 1, iterations: 3}, tune: {metric: ranking.ndcg@5, grid: {dim: [4, 2], alpha: [8, 1]}}}
 evaluate:
   club: [{name: ranking, metric: ranking, k: 5, repeats: 1}]
 """
@@ -186,6 +186,7 @@ def test_what_is_reported_was_seen_by_no_trial(club):
     assert len(found) == 4 and [one["chosen"] for one in found].count(True) == 1
     chosen = found[0]["params"]
     assert {name: version.manifest.recipe.params[name] for name in chosen} == chosen
+    assert pipeline.recipe("club").model_dump().items() & chosen.items() != chosen.items()  # not just the first
     recipe = pipeline.recipe("club").model_copy(update=chosen)
     [evaluation] = pipeline.evaluations("club.users")
     inner, outer = (rank(pipeline, "club", recipe, evaluation, inner=inner) for inner in (True, False))
