@@ -14,7 +14,7 @@ from embedders.errors import InputError
 from embedders.interactions import Interactions
 from evaluation.base import Report, Score
 from evaluation.holding_out import Split
-from evaluation.recommending import best_items, places
+from evaluation.recommending import Items, places
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -151,7 +151,7 @@ def _lists(
     users: Matrix, items: Matrix, names: NDArray[np.int64], seen: csr_array, k: int, similarity: Similarity
 ) -> NDArray[np.int64]:
     """(users, k) item numbers, -1 where a list is shorter."""
-    found = np.concatenate([columns for columns, _ in best_items(users, items, k, seen=seen, similarity=similarity)])
+    found, _ = Items(items, similarity).best(users, k, seen=seen)
     return np.where(found >= 0, names[found], -1)
 
 
