@@ -147,11 +147,12 @@ def retire(folder: AnyPath, numbers: Sequence[int]) -> None:
     ------
     BusyError : somebody else committed in between; nothing was taken out.
     """
+    found = latest(folder)
+    schema = _SCHEMAS[found[1].table if found else "vectors"]
     try:
         with asking(folder):
-            found = open_table(folder)
-            found.create_write_transaction(
-                [], mode="append", schema=found.schema(), post_commithook_properties=_hooks,
+            open_table(folder).create_write_transaction(
+                [], mode="append", schema=Schema.from_arrow(schema), post_commithook_properties=_hooks,
                 commit_properties=CommitProperties(
                     custom_metadata=_sealed({RETIRED: spans(retired(folder) | set(numbers))}), max_commit_retries=0
                 ),
