@@ -74,7 +74,8 @@ def hold_out(data: Interactions, by: By = "random", *, share: float = 0.25, seed
         held, trained = first & later, ~later
         dropped = int((later & ~first).sum())
     single = int((counts == 1).sum())
-    notes: dict[str, str | int] = {"split": by} | ({} if by == "time" else {"single": single})
+    notes: dict[str, str | int] = {"split": by}
+    notes |= {} if by == "time" else {"single": single}
     notes |= {} if by == "random" else {"order": "file" if data.time is None else "time", "repeated": dropped}
     if not held.any() or not trained.any():
         raise InputError(
