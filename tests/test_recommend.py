@@ -324,6 +324,21 @@ def test_the_list_of_one_user(file, cli):
     assert "'Zoë B' has met every item" in cli("recommend", "club", "Zoë B").err
 
 
+def test_an_older_version_has_items_of_its_own(file):
+    run(file)
+    before = module.recommend_to(Pipeline.load(file), "club", "user 0", 5)
+    edit(file, "dim: 3", "dim: 2")
+    pipeline = Pipeline.load(file)
+    steps.embed(pipeline, "club", "two", replace=True)
+    now = module.recommend_to(pipeline, "club@latest", "user 0", 5)
+    again = module.recommend_to(pipeline, "club@1", "user 0", 5)
+    assert (now.users.number, now.items.number, again.users.number, again.items.number) == (2, 2, 1, 1)
+    assert again.best == before.best != now.best
+    delta.retire(pipeline.vectors.space("club.items").folder, [1])
+    with pytest.raises(InputError, match=r"no version of club\.items is left"):
+        module.recommend_to(pipeline, "club@1", "user 0", 5)
+
+
 def test_a_user_without_a_vector(file, cli):
     run(file)
     found = cli("recommend", "club", "user 77")
