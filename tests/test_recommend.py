@@ -182,6 +182,9 @@ def test_the_filter_is_of_the_dataset_as_it_is(file):
     assert before not in [item for _, item, _ in by_user(picks(file))["user 0"]]
     found = module.recommend_to(Pipeline.load(file), "club", "user 0", 4).best
     assert [item for item, _ in found] == [item for _, item, _ in by_user(picks(file))["user 0"]]
+    write_visits(file.parent)  # as it was when the vectors were learned
+    plan = make_plan(Pipeline.load(file))
+    assert {space.action for space in plan.spaces} == {"up to date"} and plan.outputs[0].reason == "the dataset changed"
 
 
 def test_users_and_items_of_two_trainings_are_refused(file):
