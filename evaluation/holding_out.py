@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -49,78 +49,65 @@ def hold_out(data: Interactions, by: By = "random", *, share: float = 0.25, seed
 
     Returns
     -------
-    A Split. Notes: `split`, `order` ("time" or "file", where it matters), `single` users who have one item only and are
-    not asked for, `repeated` events that were dropped.
+    A Split. Notes: `split`; `single` users who have one item only and keep it; where time matters, `order` ("time" or
+    "file") and the `repeated` events that were dropped.
 
     Raises
     ------
     InputError : nothing can be held out, or nothing is left to train on.
     """
+    from embedders.kernels.events import by_user, draw, without_pairs
+
     if data.duplicates == "last":
-        data = data.select(np.sort(_lasts(data)))
-    firsts = np.sort(_firsts(data))  # the event that each pair begins with
-    news = data.user[firsts]
-    counts = np.bincount(news, minlength=len(data.users))
+        data = data.select(first_of_pairs(data, last=True))
+    first = first_of_pairs(data)
+    counts = np.bincount(data.user[first], minlength=len(data.users))
+    held, trained, dropped = np.zeros(len(data), bool), np.empty(len(data), bool), 0
     if by == "random":
-        chosen = _drawn(firsts, news, counts, share, seed)
-        pairs = _pairs(data)
-        trained = ~np.isin(pairs, pairs[chosen]) if len(firsts) < len(data) else ~_flags(chosen, len(data))
-        dropped = 0
+        start, order = by_user(data.user, len(data.users))
+        keys = np.random.default_rng(seed).random(len(data), np.float32)
+        draw(start, order, first, keys, share, held)
+        without_pairs(start, order, data.item, len(data.items), held, trained)
     else:
-        begins = _moment(data, share) if by == "time" else _last_news(firsts, news, counts, len(data))
-        cut = np.broadcast_to(begins, len(data.users))
-        trained = np.arange(len(data)) < cut[data.user]
-        chosen = firsts[firsts >= cut[news]]
-        dropped = len(data) - int(trained.sum()) - len(chosen)
-    notes: dict[str, str | int] = {"split": by, "single": int((counts == 1).sum())}
-    notes |= {"order": "file" if data.time is None else "time", "repeated": dropped} if by != "random" else {}
-    if not len(chosen) or not trained.any():
+        begins = _moment(data, share) if by == "time" else _last_news(data.user, first, counts)
+        later = np.arange(len(data)) >= np.broadcast_to(begins, len(data.users))[data.user]
+        held, trained = first & later, ~later
+        dropped = int((later & ~first).sum())
+    single = int((counts == 1).sum())
+    notes: dict[str, str | int] = {"split": by}
+    notes |= {} if by == "time" else {"single": single}
+    notes |= {} if by == "random" else {"order": "file" if data.time is None else "time", "repeated": dropped}
+    if not held.any() or not trained.any():
         raise InputError(
-            f"Got {len(data):,} events of {int((counts > 0).sum()):,} users, {notes['single']:,} of them with one item only, of which "
-            f"split: {by} holds {len(chosen):,} out and leaves {int(trained.sum()):,} to train on; expected some of both. Give more "
+            f"Got {len(data):,} events of {int((counts > 0).sum()):,} users, {single:,} of them with one item only, of which "
+            f"split: {by} holds {int(held.sum()):,} out and leaves {int(trained.sum()):,} to train on; expected some of both. Give more "
             "events, or split in another way."
         )
-    return Split(data.select(trained), data.select(chosen), notes)
+    return Split(data.select(trained), data.select(held), notes)
 
 
 def trimmed(data: Interactions) -> Interactions:
     """The same events, of the users and the items that have one: as if it had been read from a file of its own."""
-    users, user = np.unique(data.user, return_inverse=True)
-    items, item = np.unique(data.item, return_inverse=True)
-    return Interactions(
-        [data.users[i] for i in users.tolist()], [data.items[i] for i in items.tolist()],
-        user.astype(np.int32), item.astype(np.int32), data.weight, data.time, data.duplicates,
-    )  # fmt: skip
+    users, user = _met(data.users, data.user)
+    items, item = _met(data.items, data.item)
+    return Interactions(users, items, user, item, data.weight, data.time, data.duplicates)
 
 
-def _pairs(data: Interactions) -> Places:
-    """A number for each event's user and item."""
-    return data.user.astype(np.int64) * len(data.items) + data.item
+def _met(names: Sequence[str], places: NDArray[np.int32]) -> tuple[list[str], NDArray[np.int32]]:
+    """The names that are met, and places in these."""
+    met = np.bincount(places, minlength=len(names)) > 0
+    anew = (np.cumsum(met) - 1).astype(np.int32)
+    return [names[i] for i in np.flatnonzero(met).tolist()], anew[places]
 
 
-def _firsts(data: Interactions) -> Places:
-    found: Places = np.unique(_pairs(data), return_index=True)[1]
+def first_of_pairs(data: Interactions, *, last: bool = False) -> NDArray[np.bool_]:
+    """The first event of each pair, or the last."""
+    from embedders.kernels.events import by_user, firsts
+
+    found = np.zeros(len(data), bool)
+    start, order = by_user(data.user, len(data.users))
+    firsts(start, order, data.item, len(data.items), last, found)
     return found
-
-
-def _lasts(data: Interactions) -> Places:
-    found: Places = len(data) - 1 - np.unique(_pairs(data)[::-1], return_index=True)[1]
-    return found
-
-
-def _flags(places: Places, n: int) -> NDArray[np.bool_]:
-    found = np.zeros(n, bool)
-    found[places] = True
-    return found
-
-
-def _drawn(firsts: Places, news: NDArray[np.int32], counts: Places, share: float, seed: int) -> Places:
-    """Of each user's pairs some at random, in order."""
-    mixed = np.random.default_rng(seed).permutation(len(firsts))
-    mixed = mixed[np.argsort(news[mixed], kind="stable")]  # user by user
-    rank = np.arange(len(firsts)) - np.repeat(np.cumsum(counts) - counts, counts)
-    held = np.clip(np.floor(share * counts + 0.5).astype(np.int64), 1, np.maximum(counts - 1, 0))
-    return np.sort(firsts[mixed[rank < np.repeat(held, counts)]])
 
 
 def _moment(data: Interactions, share: float) -> int:
@@ -129,9 +116,9 @@ def _moment(data: Interactions, share: float) -> int:
     return place if data.time is None else int(np.searchsorted(data.time, data.time[place]))
 
 
-def _last_news(firsts: Places, news: NDArray[np.int32], counts: Places, n: int) -> Places:
-    """(users,) the event at which each user met the last new item; n for those of one item."""
-    found = np.full(len(counts), n, np.int64)
-    found[news] = firsts  # ascending, so that the last one stays
-    found[counts < 2] = n
+def _last_news(user: NDArray[np.int32], first: NDArray[np.bool_], counts: Places) -> Places:
+    """(users,) the event at which each user met the last new item; past the end for those of one item."""
+    found = np.full(len(counts), len(user), np.int64)
+    found[user[first]] = np.flatnonzero(first)  # ascending, so that the last one stays
+    found[counts < 2] = len(user)
     return found

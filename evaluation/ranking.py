@@ -13,8 +13,8 @@ from embedders.base import Matrix, Similarity, Vectors
 from embedders.errors import InputError
 from embedders.interactions import Interactions
 from evaluation.base import Report, Score
-from evaluation.holding_out import Split
-from evaluation.recommending import best_items, places
+from evaluation.holding_out import Split, first_of_pairs
+from evaluation.recommending import Items, places
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -69,7 +69,7 @@ def ranking(
     if len(asked) > at_most:
         asked = np.sort(rng.choice(asked, at_most, replace=False))
     seen, relevant = _rows(train, asked), _rows(held, asked)
-    counts = _users_of_items(train)
+    counts = np.bincount(train.item[first_of_pairs(train)], minlength=len(train.items))  # users of each item
     catalogue = rng.permutation(np.flatnonzero(counts))  # equal scores in no order that tells anything
     seen = _columns(seen, catalogue)
     truth = _Truth(relevant, k)
@@ -91,9 +91,10 @@ def ranking(
         k,
         similarity,
     )
+    most = np.argsort(-counts[catalogue], kind="stable")[: k + int(np.diff(seen.indptr).max())]  # enough for all
     popular = _lists(
-        np.ones((len(asked), 1), np.float32), counts[catalogue, None].astype(np.float32), catalogue, seen, k, "dot"
-    )
+        np.ones((len(asked), 1), np.float32), counts[catalogue[most], None].astype(np.float32), catalogue[most], _columns(seen, most), k, "dot"
+    )  # fmt: skip
     scores = [*truth.scores(lists, "", len(catalogue)), *truth.scores(popular, f"[{POPULARITY}]", len(catalogue))]
     relevant_items = relevant.indices
     notes = {
@@ -116,12 +117,6 @@ def averaged(reports: Sequence[Report]) -> Report:
         found.append(Score(scores[0].metric, float(np.mean([score.value for score in scores])), *ends))
     repeats = [round(report.headline.value, 6) for report in reports]
     return Report(tuple(found), {**reports[0].notes, "repeats": repeats})
-
-
-def _users_of_items(train: Interactions) -> NDArray[np.int64]:
-    """(items,) how many users met each."""
-    pairs = np.unique(train.user.astype(np.int64) * len(train.items) + train.item)
-    return np.bincount(pairs % len(train.items), minlength=len(train.items))
 
 
 def _rows(data: Interactions, asked: NDArray[Any]) -> csr_array:
@@ -151,7 +146,7 @@ def _lists(
     users: Matrix, items: Matrix, names: NDArray[np.int64], seen: csr_array, k: int, similarity: Similarity
 ) -> NDArray[np.int64]:
     """(users, k) item numbers, -1 where a list is shorter."""
-    found = np.concatenate([columns for columns, _ in best_items(users, items, k, seen=seen, similarity=similarity)])
+    found, _ = Items(items, similarity).best(users, k, seen=seen)
     return np.where(found >= 0, names[found], -1)
 
 

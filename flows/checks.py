@@ -12,11 +12,13 @@ from embedders.errors import InputError
 from embedders.registry import embedder_class
 from embedders.views import Views
 from flows.evaluations import Labelled, LinkPrediction, Ranking
+from flows.output_plan import sides
 from flows.tune_checks import of_grid, tune_problems
 from flows.yaml_file import explain, unknown_name
 from storage.paths import check_name
 
 if TYPE_CHECKING:
+    from flows.outputs import Recommend
     from flows.pipeline import Pipeline, SpaceSpec
 
 Problem = tuple[tuple[str | int, ...], str]
@@ -39,6 +41,8 @@ def problems(pipeline: Pipeline) -> Iterator[Problem]:
             continue
         for place, evaluation in enumerate(evaluations):
             yield from _evaluation(pipeline, name, place, evaluation)
+    for name, output in pipeline.derived.items():
+        yield from _output(pipeline, name, output)
     for space in pipeline.entries:
         seen: set[str] = set()
         for evaluation in pipeline.evaluations(space):
@@ -76,6 +80,24 @@ def _ranking(pipeline: Pipeline, name: str, place: int) -> Iterator[Problem]:
         f"got ranking, and {pipeline.spec(name).embedder!r} of {name} does not learn users and items. Take it out, or judge a space of "
         "a dataset of kind interactions.",
     )
+
+
+def _output(pipeline: Pipeline, name: str, output: Recommend) -> Iterator[Problem]:
+    """It is made of a space of users and items, and nothing else is called so."""
+    try:
+        check_name(name, "output")
+    except InputError as error:
+        yield ("outputs", name), str(error)
+    if name in {*pipeline.spaces, *pipeline.entries}:
+        yield ("outputs", name), f"got {name!r}, which is a space as well. Rename one."
+    if output.space not in pipeline.spaces:
+        yield ("outputs", name, "space"), unknown_name("space", output.space, pipeline.spaces)
+    elif not set(sides(pipeline, output)) <= set(pipeline.outputs(output.space)):
+        yield (
+            ("outputs", name, "space"),
+            f"got {output.space!r}, of which {pipeline.spec(output.space).embedder!r} does not learn users and items. Name a space of "
+            "a dataset of kind interactions.",
+        )
 
 
 def _links(pipeline: Pipeline, name: str, place: int) -> Iterator[Problem]:

@@ -15,7 +15,7 @@ from evaluation.base import Report
 from storage import tables
 from storage.digests import DigestCache
 from storage.inputs.specs import Scan
-from storage.space import Version
+from storage.space import Space, Version
 
 if TYPE_CHECKING:
     from flows.pipeline import Pipeline
@@ -250,7 +250,7 @@ def _duplicates(version: Version, evaluation: NearDuplicates) -> Report:
 
 def _unchanged(pipeline: Pipeline, version: Version, why: str) -> Scan:
     """The dataset of a version, which must be what it was learned from. why : what would be wrong else."""
-    scan = pipeline.dataset(version.manifest.space).scan(pipeline.base, DigestCache(pipeline.vectors.paths.cache))
+    scan = pipeline.dataset(version.manifest.space).scan(pipeline.base, DigestCache(version.paths.cache))
     if scan.digest != version.manifest.dataset_digest:
         raise InputError(
             f"Got {version.manifest.space} @ {version.number}, trained on the dataset {version.manifest.dataset!r} before it "
@@ -272,19 +272,19 @@ def _links(pipeline: Pipeline, version: Version) -> Report:
     """Link prediction on the edges that the version's dataset held out."""
     from evaluation.link_prediction import link_prediction
 
-    spec, cache = pipeline.dataset(version.manifest.space), pipeline.vectors.paths.cache
+    spec, cache = pipeline.dataset(version.manifest.space), version.paths.cache
     scan = _unchanged(pipeline, version, "edges it was trained on would count as held out")
     held, training = (spec.read(scan, kind, cache=cache) for kind in (HeldOut, Graph))
     return link_prediction(version.vectors, held, similarity=version.manifest.similarity, training=training)
 
 
-def _views(pipeline: Pipeline, version: Version, vectors: Vectors) -> dict[str, Any]:
+def _views(version: Version, vectors: Vectors) -> dict[str, Any]:
     """What a space was fused from, each alone; zeros where an entity is not in it."""
     import numpy as np
 
     found = {}
     for space, number in version.manifest.upstream.items():
-        view = pipeline.vectors.space(space).version(number).vectors
+        view = Space(version.paths, space).version(number).vectors
         place = {row: i for i, row in enumerate(view.ids)}
         rows = np.array([place.get(row, -1) for row in vectors.ids])
         found[space] = np.where(rows[:, None] >= 0, view.matrix[rows], np.float32(0))
@@ -305,7 +305,7 @@ def trivial_features(
 
     space = version.manifest.space
     if pipeline.spec(space).fuse:
-        return _views(pipeline, version, vectors)
+        return _views(version, vectors)
     kind = Graph if Graph in pipeline.dataset(space).gives else type(pipeline.recipe(space)).data
     if kind not in kinds:
         return None

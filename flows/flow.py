@@ -18,6 +18,7 @@ from prefect.task_runners import ThreadPoolTaskRunner  # noqa: E402
 from embedders.errors import InputError, PolyvecError  # noqa: E402
 from flows import looks, tasks  # noqa: E402
 from flows.estimates import costs  # noqa: E402
+from flows.output_plan import OutputPlan  # noqa: E402
 from flows.pipeline import Pipeline  # noqa: E402
 from flows.plan import Plan, SpacePlan, holds, make_plan  # noqa: E402
 from flows.progress import board  # noqa: E402
@@ -96,7 +97,15 @@ def _wire(pipeline: Pipeline, plan: Plan, run: str, *, promote: bool, replace: b
         ]
         for space in plan.spaces
     }
-    return _gather(pipeline, plan, run, datasets, trials, versions, scores, promote=promote)
+    outputs = {
+        output.name: tasks.recommend.submit(
+            pipeline, output.name, run, output.forced,
+            wait_for=[entries[entry] for entry in (pipeline.derived[output.name].space,) if entry in entries],
+        )
+        for output in plan.outputs
+        if not output.idle
+    }  # fmt: skip
+    return _gather(pipeline, plan, run, datasets, trials, versions, scores, outputs, promote=promote)
 
 
 def _try(pipeline: Pipeline, space: SpacePlan, run: str, before: list[Any]) -> list[Any]:
@@ -118,6 +127,7 @@ def _gather(
     trials: dict[str, list[Any]],
     versions: dict[str, Any],
     scores: dict[str, list[Any]],
+    outputs: dict[str, Any],
     *,
     promote: bool,
 ) -> Results:
@@ -139,6 +149,7 @@ def _gather(
             rows.append(row.model_copy(update={"status": f"{row.status}, {len(wrong)} not judged"}) if wrong else row)
         else:
             rows.append(Row(space=space.name, status="not run" if ref is None else "failed"))
+    rows += _output_rows(plan, outputs, failures)
     released = None
     made = {row.space: row.version for row in rows if row.version}
     if not failures and not holds(pipeline.vectors, made):
@@ -160,6 +171,19 @@ def _gather(
     return results
 
 
+def _output_rows(plan: Plan, made: dict[str, Any], failures: list[tuple[str, str, BaseException]]) -> list[Row]:
+    """The lines of the outputs; what went wrong with them is added to `failures`."""
+    rows = []
+    for output in plan.outputs:
+        ref = _answer(made[output.name]) if output.name in made else _current(output)
+        if isinstance(ref, VersionRef):
+            rows.append(Row.of(ref, ()))
+            continue
+        rows.append(Row(space=output.name, status="not run" if ref is None else "failed"))
+        failures += [] if ref is None else [(output.name, "", ref)]
+    return rows
+
+
 def _scores(pipeline: Pipeline, space: SpacePlan, ref: VersionRef, found: dict[str, Any]) -> list[ScoreRef]:
     """The scores of a row: what this run found, and what stood already, in the pipeline's order."""
     old = space.latest is not None and space.latest.number == ref.version
@@ -170,7 +194,7 @@ def _scores(pipeline: Pipeline, space: SpacePlan, ref: VersionRef, found: dict[s
     return [held[e.name] for e in pipeline.evaluations(space.name) if e.name in held]
 
 
-def _current(space: SpacePlan) -> VersionRef:
+def _current(space: SpacePlan | OutputPlan) -> VersionRef:
     assert space.latest is not None  # a space without a version is embedded
     return version_ref(space.latest, fresh=False)
 

@@ -13,6 +13,7 @@ from embedders.base import Embedder
 from embedders.errors import InputError
 from embedders.registry import embedder_class
 from flows.evaluations import Evaluation
+from flows.outputs import LATER_OUTPUTS, Recommend
 from flows.tune import Tune, merged
 from flows.yaml_file import fields_of, line_of, messages, read_yaml
 from storage.inputs.specs import AnyDataset, DatasetSpec
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 LATER = {
     "gates": "Every version is released as it is.",
-    "outputs": "Read the vectors with `polyvec files`.",
     "schedule": "Put the schedule into deployments/prefect.yaml.",
 }
 LATER_KINDS = {"table": "only corpus, images, graph and interactions are read"}
@@ -128,6 +128,7 @@ class Pipeline(Frozen):
     datasets: dict[str, AnyDataset] = Field(min_length=1)
     spaces: dict[str, SpaceSpec] = Field(min_length=1)
     evaluate: dict[str, list[Evaluation]] = Field(default_factory=dict)
+    derived: dict[str, Recommend] = Field(default_factory=dict, alias="outputs", description="what is made of spaces")
     keep: KeepSpec | None = Field(None, description="which versions stay; without it, all")
     base: Path = Field(default_factory=Path.cwd, exclude=True, json_schema_extra={"internal": True})
 
@@ -253,6 +254,11 @@ def _refuse_later(path: Path, content: Mapping[str, Any], lines: Any) -> None:
         if (kind := spec.get("kind")) in LATER_KINDS:
             raise InputError(
                 f"{path}:{line_of(lines, ('datasets', name, 'kind'))}: datasets.{name}.kind: {kind}: not available yet; {LATER_KINDS[kind]}."
+            )
+    for name, spec in _entries(content, "outputs"):
+        if (kind := spec.get("kind")) in LATER_OUTPUTS:
+            raise InputError(
+                f"{path}:{line_of(lines, ('outputs', name, 'kind'))}: outputs.{name}.kind: {kind}: not available yet. {LATER_OUTPUTS[kind]} Remove the output."
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from embedders.base import Embedder
 from embedders.errors import InputError
 from flows.checks import problems
 from flows.made import Made, made
+from flows.output_plan import OutputPlan, plan_output, sides
 from flows.pipeline import Pipeline
 from flows.starts import folds_into, given, goes_on_from
 from flows.trials import Tuning, tuned, tuning_of
@@ -67,15 +69,21 @@ class Plan:
     spaces: tuple[SpacePlan, ...]
     scans: Mapping[str, Scan] = field(default_factory=dict)
     released: bool = True
+    outputs: tuple[OutputPlan, ...] = ()
 
     @property
     def idle(self) -> bool:
         """Nothing is to be done at all."""
-        return all(space.idle for space in self.spaces)
+        return all(one.idle for one in self.steps)
+
+    @property
+    def steps(self) -> tuple[SpacePlan | OutputPlan, ...]:
+        """Spaces and outputs."""
+        return *self.spaces, *self.outputs
 
 
 def build_graph(pipeline: Pipeline) -> nx.DiGraph[Node]:
-    """Nodes ("dataset" | "space" | "evaluation", name); an edge leads to what depends on it.
+    """Nodes ("dataset" | "space" | "evaluation" | "output", name); an edge leads to what depends on it.
 
     Raises
     ------
@@ -93,6 +101,8 @@ def build_graph(pipeline: Pipeline) -> nx.DiGraph[Node]:
         for space in pipeline.outputs(name):
             for evaluation in pipeline.evaluations(space):
                 graph.add_edge(("space", name), ("evaluation", f"{space}/{evaluation.name}"))
+    for name, output in pipeline.derived.items():
+        graph.add_edge(("space", output.space), ("output", name))
     try:
         circle = nx.find_cycle(graph)
     except nx.NetworkXNoCycle:
@@ -111,9 +121,12 @@ def selected(graph: nx.DiGraph[Node], pipeline: Pipeline, only: Sequence[str]) -
     InputError : `only` names a space that is not in the file.
     """
     for name in only:
-        if name not in {*pipeline.spaces, *pipeline.entries}:
-            raise InputError(f"Got --only {name}; the pipeline has the spaces {', '.join(pipeline.entries)}.")
-    wanted = {("space", pipeline.entries.get(name, name)) for name in only or pipeline.spaces}
+        if name not in {*pipeline.spaces, *pipeline.entries, *pipeline.derived}:
+            known = f"the spaces {', '.join(pipeline.entries)}"
+            known += f" and the outputs {', '.join(pipeline.derived)}" if pipeline.derived else ""
+            raise InputError(f"Got --only {name}; the pipeline has {known}.")
+    names = [pipeline.derived[name].space if name in pipeline.derived else name for name in only]
+    wanted = {("space", pipeline.entries.get(name, name)) for name in names or pipeline.spaces}
     wanted |= {ancestor for node in set(wanted) for ancestor in nx.ancestors(graph, node)}
     place = {name: i for i, name in enumerate(pipeline.spaces)}
     order = nx.lexicographical_topological_sort(graph, key=lambda node: (node[0], place.get(node[1], 0)))
@@ -172,9 +185,14 @@ def make_plan(
             action: Literal["embed", "up to date"] = "embed" if reason else "up to date"
             said = (extended if extent else reason) if reason else _idle_reason(due, tuning)
             decided[space] = SpacePlan(space, name, action, said, recipe.fingerprint, scan, latest, due, forced, tuning)
-    versions = {s.name: s.latest.number for s in decided.values() if s.latest is not None}
-    released = len(versions) == len(decided) and holds(store, versions)
-    return Plan(graph, tuple(decided.values()), scans, released)
+    outputs = tuple(
+        plan_output(pipeline, name, decided, forced=force and (not chosen or name in chosen))
+        for name, output in pipeline.derived.items()
+        if name in chosen or (not chosen and set(sides(pipeline, output)) <= set(decided))
+    )
+    plan = Plan(graph, tuple(decided.values()), scans, outputs=outputs)
+    versions = {one.name: one.latest.number for one in plan.steps if one.latest is not None}
+    return dataclasses.replace(plan, released=len(versions) == len(plan.steps) and holds(store, versions))
 
 
 def scan_of(pipeline: Pipeline, name: str, scans: Mapping[str, Scan]) -> Scan:

@@ -11,12 +11,11 @@ from embedders.errors import InputError
 from embedders.interactions import Interactions
 from evaluation.base import Report
 from flows.labels import read_dataset
+from flows.output_plan import SIDES
 
 if TYPE_CHECKING:
     from flows.evaluations import Ranking
     from flows.pipeline import Pipeline
-
-SIDES = ("users", "items")
 
 
 def rank(

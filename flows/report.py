@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from embedders.data import Images
 from embedders.errors import PolyvecError
 from evaluation.neighbours import nearest
+from flows import recommend
 from flows.contact_sheet import contact_sheet
 from flows.evaluations import NearDuplicates
 from flows.labels import known_labels, read_dataset
@@ -112,6 +113,9 @@ def write_report(pipeline: Pipeline, run: str, rows: Sequence[Row], released: Re
     for row in rows:
         if row.status.startswith("new"):
             version = pipeline.vectors.space(row.space).version(row.version or "latest")
+            if row.space in pipeline.derived:
+                sections.append(recommend.section(version, _safe))
+                continue
             pictures, lack = _pictures(pipeline, version)
             for name, content in pictures.items():
                 (folder / name).write_bytes(content)

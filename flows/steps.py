@@ -153,11 +153,11 @@ def embed(
                 pipeline, name, writers, before, data, source, upstream, started, force, replace, progress
             )
         for writer in writers.values():
-            _let_go(writer.space, pipeline.kept)
+            let_go(writer.space, pipeline.kept)
     return {space: version_ref(version, fresh=True) for space, version in versions.items()}
 
 
-def _let_go(space: Space, keep: retention.Keep | None) -> None:
+def let_go(space: Space, keep: retention.Keep | None) -> None:
     """Take out the versions that no rule keeps; what cannot be done now is left to the next run, or to `gc`."""
     try:
         if gone := retention.retire(space, keep):

@@ -23,6 +23,7 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 
 from embedders.base import Progress
+from flows import recommend as recommendations
 from flows import report, steps, trying
 from flows.pipeline import Pipeline
 from flows.progress import board
@@ -91,6 +92,20 @@ def tune(pipeline: Pipeline, name: str, number: int, of: int, run: str, force: b
     return made
 
 
+@step("recommend {name}")
+def recommend(pipeline: Pipeline, name: str, run: str, force: bool) -> steps.VersionRef:
+    """Make an output of the newest vectors of its space, and commit its next version."""
+    with board().step(f"recommend {name}") as show, shown_on_server(name, "recommend") as tell:
+
+        def progress(done: float, total: float, unit: str) -> None:
+            show(done, total, unit)
+            tell(done, total, unit)
+
+        ref = recommendations.make(pipeline, name, run, force=force, progress=progress)
+    get_run_logger().info("%s @ %d: lists of %d users, %.1f s", ref.space, ref.version, ref.rows, ref.seconds)
+    return ref
+
+
 @step("evaluate {space}/{name}")
 def evaluate(pipeline: Pipeline, made: dict[str, steps.VersionRef], space: str, name: str) -> steps.ScoreRef:
     """Judge a version."""
@@ -126,7 +141,7 @@ def write_report(pipeline: Pipeline, run: str, rows: list[report.Row], released:
 
 
 @contextmanager
-def shown_on_server(name: str, what: str = "embed") -> Iterator[Progress]:
+def shown_on_server(name: str, work: str = "embed") -> Iterator[Progress]:
     """A progress artifact for a step that takes long; short steps make none."""
     artifact: UUID | None = None
     last = time.monotonic()
@@ -140,13 +155,13 @@ def shown_on_server(name: str, what: str = "embed") -> Iterator[Progress]:
         try:
             if artifact is None:
                 artifact = create_progress_artifact(
-                    percent, key=f"progress-{slug(name)}", description=f"{what} {name} ({total:,.0f} {unit})"
+                    percent, key=f"progress-{slug(name)}", description=f"{work} {name} ({total:,.0f} {unit})"
                 )  # type: ignore[assignment]
             else:
                 update_progress_artifact(artifact, percent)
         except Exception as error:  # telling is not the work: a lost server must not end it
             lost = True
-            board().say(f"{what} {name}: the Prefect server does not answer ({error}); going on without telling it")
+            board().say(f"{work} {name}: the Prefect server does not answer ({error}); going on without telling it")
         last = time.monotonic()
 
     yield progress

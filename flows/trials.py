@@ -139,7 +139,10 @@ def tuning_of(pipeline: Pipeline, name: str, digest: str, upstream: Mapping[str,
     known = {} if upstream is None else trials.records(paths, name)
     found = []
     for number, values in enumerate(spec.tune.combinations(), 1):
-        recipe = _with(pipeline, name, values).recipe(name).fingerprint
+        try:
+            recipe = _with(pipeline, name, values).recipe(name).fingerprint
+        except InputError as error:  # of a file that a parameter names
+            raise InputError(f"{name}, trial {number} ({shown(values)}): {error}") from error
         key = _key(recipe, space, notes)
         found.append(Trial(number, values, key, recipe, known.get(key)))
     return Tuning(spec.tune, space, evaluation, score, notes, tuple(found))

@@ -24,6 +24,7 @@ from flows.tune import shown
 from storage import trials
 from storage.errors import BusyError, FullError, NotWritableError, UnreachableError
 from storage.lock import locked, written_by
+from storage.overlay import overlay
 from storage.store import VectorStore
 
 NOT_ITS_FAULT = (BusyError, FullError, NotWritableError, UnreachableError)
@@ -53,21 +54,22 @@ def attempt(
     trial = tuning.trials[number - 1]
     tried = with_values(pipeline, name, trial)
     paths = pipeline.vectors.paths
-    folder = paths.local / "_cache" / "trials" / name  # and in it a store for each trial
-    with (
+    folder = paths.trials(tuning.space)  # and in it a store for each trial
+    with (  # fmt: skip
         places().take(getattr(tried.recipe(name), "threads", 1)),
         locked(
             VectorStore(folder).space(trial.key),
             run,
             LOCK_WAIT,
-            lambda said: board().say(f"{name}, trial {number}: {said}"),
+            lambda said: board().say(f"{name}: trial {number}: {said}"),
         ),
     ):
         known = trials.records(paths, name).get(trial.key)
         meanwhile = known != trial.record  # another run made it
         if known and (meanwhile or not (force or known.error)):
             return known
-        _make(tried, name, tuning, trial, VectorStore(folder / trial.key), run, force, progress)
+        scratch = overlay(folder / trial.key, pipeline.vectors, pipeline.outputs(name))
+        _make(tried, name, tuning, trial, scratch, run, force, progress)
         shutil.rmtree(folder / trial.key, ignore_errors=True)
         _sweep(folder, keep={other.key for other in tuning.pending})
         with suppress(OSError):  # who waits for it opens it anew

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +27,11 @@ SCORES: Mapping[str, tuple[str, ...]] = {
     "near_duplicates": ("share", "exact_share", "pairs", "exact_groups"),
     "node_classification": ("micro_f1", "macro_f1", "majority"),
     "link_prediction": ("auc", "average_precision"),
+    "ranking": ("ndcg@{k}", "recall@{k}", "map@{k}", "coverage@{k}"),
     "word_similarity": ("spearman", "coverage"),
     "analogies": ("accuracy", "coverage", "section"),
 }
-"""What evaluations give, by their metric, without what may stand in brackets; the first trial finds out of others."""
+"""What evaluations give, by their metric, without what may stand in brackets; of others, the trials find out."""
 
 
 def tune_problems(pipeline: Pipeline, name: str, spec: SpaceSpec, kind: type[Embedder[Any]]) -> Iterator[Problem]:
@@ -41,8 +41,8 @@ def tune_problems(pipeline: Pipeline, name: str, spec: SpaceSpec, kind: type[Emb
     place = ("spaces", name, "tune")
     try:
         _space, evaluation, score = judged_by(pipeline, name)
-        gives = SCORES.get(evaluation.metric, ())
-        if score and gives and re.split(r"[\[]", score)[0] not in gives:
+        gives = [text.format(**evaluation.model_dump()) for text in SCORES.get(evaluation.metric, ())]
+        if score and gives and score.partition("[")[0] not in gives:
             yield (
                 (*place, "metric"),
                 f"got {spec.tune.metric!r}; the evaluation {evaluation.name!r} gives {', '.join(gives)}. Name one of these.",

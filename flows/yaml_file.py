@@ -165,7 +165,7 @@ def _known(annotation: Any, place: Sequence[str | int]) -> set[str]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         if not place:
             return fields_of(annotation)
-        field = annotation.model_fields.get(str(place[0]))
+        field = next((f for n, f in annotation.model_fields.items() if (f.alias or n) == str(place[0])), None)
         return _known(field.annotation, place[1:]) if field else set()
     return set()
 
@@ -177,7 +177,7 @@ def fields_of(model: type[BaseModel]) -> set[str]:
         for n, f in model.model_fields.items()
         if isinstance(f.json_schema_extra, dict) and f.json_schema_extra.get("internal")
     }
-    return set(model.model_fields) - internal
+    return {f.alias or n for n, f in model.model_fields.items() if n not in internal}
 
 
 def _tag_values(model: Any) -> set[Any]:

@@ -17,6 +17,7 @@ from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Sc
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
+from storage import lists
 from storage.errors import BusyError, DamagedError, brief
 from storage.layout import SCHEMA
 from storage.manifest import KEY, FileEntry, Manifest, read_manifest
@@ -31,6 +32,7 @@ PROPERTIES = {
 _ENTRY = re.compile(r"(\d{20})\.json")  # of the log, by its Delta version
 SEAL = "polyvec.seal"  # metadata: the digest of what the others hold
 LONGEST_BOUND = 200  # characters of an id that go into the log as its bound
+_SCHEMAS = {"vectors": SCHEMA, "recommendations": lists.SCHEMA}  # by Manifest.table
 _hooks = PostCommitHookProperties(cleanup_expired_logs=False)
 
 
@@ -83,11 +85,12 @@ def newest(folder: AnyPath) -> int | None:
 
 
 def _add_action(folder: AnyPath, entry: FileEntry) -> AddAction:
-    stats: dict[str, Any] = {"numRecords": entry.rows, "nullCount": {"id": 0}}
     with source(folder / entry.path) as file:
-        column = pq.read_metadata(file).row_group(0).column(0).statistics
+        first = pq.read_metadata(file).row_group(0).column(0)
+    name, column = first.path_in_schema, first.statistics
+    stats: dict[str, Any] = {"numRecords": entry.rows, "nullCount": {name: 0}}
     if column is not None and column.has_min_max and max(len(column.min), len(column.max)) <= LONGEST_BOUND:
-        stats |= {"minValues": {"id": column.min}, "maxValues": {"id": column.max}}
+        stats |= {"minValues": {name: column.min}, "maxValues": {name: column.max}}
     return AddAction(entry.path, entry.size, {}, int(time.time() * 1000), True, json.dumps(stats, ensure_ascii=False))
 
 
@@ -107,7 +110,7 @@ def commit(folder: AnyPath, manifest: Manifest, base: int | None) -> int:
     """
     metadata = _sealed({KEY: manifest.model_dump_json(), RETIRED: spans(retired(folder))})
     properties = CommitProperties(custom_metadata=metadata, max_commit_retries=0)
-    schema = Schema.from_arrow(SCHEMA)
+    schema = Schema.from_arrow(_SCHEMAS[manifest.table])
     try:
         with asking(folder):
             if base is None:
@@ -144,10 +147,12 @@ def retire(folder: AnyPath, numbers: Sequence[int]) -> None:
     ------
     BusyError : somebody else committed in between; nothing was taken out.
     """
+    found = latest(folder)
+    schema = _SCHEMAS[found[1].table if found else "vectors"]
     try:
         with asking(folder):
             open_table(folder).create_write_transaction(
-                [], mode="append", schema=Schema.from_arrow(SCHEMA), post_commithook_properties=_hooks,
+                [], mode="append", schema=Schema.from_arrow(schema), post_commithook_properties=_hooks,
                 commit_properties=CommitProperties(
                     custom_metadata=_sealed({RETIRED: spans(retired(folder) | set(numbers))}), max_commit_retries=0
                 ),

@@ -60,6 +60,7 @@ def export(version: Version, folder: str | os.PathLike[str], form: str, *, progr
     """
     if form not in FORMATS:
         raise InputError(f"Got the format {form!r}; expected one of {', '.join(FORMATS)}. Name one of these.")
+    version.check_vectors()
     root = version.paths.root
     if isinstance(root, Path) and Path(folder).resolve().is_relative_to(root.resolve()):
         raise InputError(

@@ -103,6 +103,8 @@ def diff(before: Version, after: Version) -> Diff:
             f"Got {before.manifest.space} @ {before.number} and {after.manifest.space} @ {after.number}; expected two "
             f"versions of one space. Do: polyvec diff {before.manifest.space}@{before.number} {before.manifest.space}@latest"
         )
+    before.check_vectors()
+    after.check_vectors()
     shared = {entry.path for entry in before.manifest.files} & {entry.path for entry in after.manifest.files}
     left = [entry for entry in before.manifest.files if entry.path not in shared]
     right = [entry for entry in after.manifest.files if entry.path not in shared]
@@ -238,6 +240,7 @@ def row_history(versions: Sequence[Version], id: str) -> RowHistory:
     held: dict[str, dict[str, Any]] = {}
     states: list[Stored | None] = []
     for version in versions:
+        version.check_vectors()
         entries = version.manifest.files
         found = next((entry for entry in entries if entry.path in held), None) or next(
             (entry for entry in entries if _place(version, entry, id, places) >= 0), None

@@ -25,6 +25,7 @@ class Lookup:
     """Rows of a version by id, and ids by row; parts are read when they are needed, and their ids kept."""
 
     def __init__(self, version: Version) -> None:
+        version.check_vectors()
         self.version = version
         self._rows = [entry.rows for entry in version.manifest.files]
         self._ids: dict[int, pa.ChunkedArray] = {}

@@ -98,13 +98,16 @@ class Manifest(Head):
     """What a version is and how it came about."""
 
     parent: PositiveInt | None
+    table: Literal["vectors", "recommendations"] = Field(
+        "vectors", description="what its rows are; of recommendations a user has one list, of `dim` items at most"
+    )
     side: str = Field("", description="which of several entities that were learned together; empty where there is one")
     dataset: str
     dataset_digest: str
     dataset_options: str | None = Field(None, description="digest of how the dataset was read, whatever it held")
     dataset_rejected: NonNegativeInt = Field(0, description="documents of the dataset that could not be read")
     counts: Counts
-    model: str = Field(description="the fitted encoder, relative to the store")
+    model: str = Field(description="the fitted encoder, relative to the store; empty where there is none")
     model_files: Mapping[str, str] = Field(
         default_factory=dict, description="files of the encoder, with their XXH3-128"
     )

@@ -78,6 +78,10 @@ class Paths:
         """Rows of encodes that were cut off."""
         return self.local / "_cache" / "unfinished" / check_name(space, "space")
 
+    def trials(self, space: str) -> Path:
+        """Stores of trials of parameters that go on, or were cut off."""
+        return self.local / "_cache" / "trials" / check_name(space, "space")
+
     def report(self, run: str) -> AnyPath:
         return self.root / "_reports" / check_name(run, "run")
 

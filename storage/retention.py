@@ -121,8 +121,8 @@ def log_garbage(paths: Paths) -> list[Garbage]:
 
 
 def unfinished(paths: Paths, space: str, now: float | None = None) -> list[Garbage]:
-    """Rows of encodes of a space that were cut off, if none of them is younger than a week."""
-    found = list(walk(paths.unfinished(space)))
+    """Rows of encodes of a space that were cut off, and of trials, if none of them is younger than a week."""
+    found = [*walk(paths.unfinished(space)), *walk(paths.trials(space))]
     if max((stored.modified for stored in found), default=0) > (now or time.time()) - UNFINISHED:
         return []
     return [Garbage(stored.place, stored.size, "of an encode that was cut off over a week ago") for stored in found]
@@ -201,7 +201,7 @@ def spaces_ever(paths: Paths) -> list[str]:
     names = {path.name for path in _entries(paths.root) if NAME.fullmatch(path.name) and delta.is_table(path)}
     names |= {path.name for path in _entries(paths.models("x").parent)}
     names |= {path.stem for path in paths.lock("x").parent.glob("*.lock")}
-    names |= {path.name for path in paths.unfinished("x").parent.glob("*")}
+    names |= {path.name for of in (paths.unfinished, paths.trials) for path in of("x").parent.glob("*")}
     return sorted(name for name in names if NAME.fullmatch(name))
 
 

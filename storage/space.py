@@ -12,10 +12,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from embedders.base import Embedder, Encoder, Matrix, Vectors
+from embedders.errors import InputError
 from storage import delta, releases
 from storage.digests import compare
 from storage.errors import DamagedError, NotFoundError
 from storage.layout import COLUMNS
+from storage.lists import COLUMNS as LIST_COLUMNS
+from storage.lists import SCHEMA as LIST_SCHEMA
+from storage.lists import read_lists
 from storage.manifest import Manifest
 from storage.parts import REMEDY, read_batches, read_matrix, read_table
 from storage.paths import Paths
@@ -69,15 +73,30 @@ class Version:
         """Its Parquet files, absolute paths or s3:// addresses, in row order: for DuckDB, Polars, Spark, pandas."""
         return [str(part) for part in self.parts]
 
+    def check_vectors(self) -> None:
+        """Refuse what is no space.
+
+        Raises
+        ------
+        InputError : it is an output.
+        """
+        if self.manifest.table != "vectors":
+            m = self.manifest
+            raise InputError(
+                f"Got {m.space} @ {m.version}, which holds {m.table}; expected vectors. Read its files: polyvec files {m.space}."
+            )
+
     @cached_property
     def ids(self) -> NDArray[np.object_]:
         """(n,) strings."""
+        self.check_vectors()
         column = self.table(["id"]).column("id")
         return column.to_numpy() if len(column) else np.empty(0, object)
 
     @cached_property
     def matrix(self) -> Matrix:
         """(n, dim) float32, row i belongs to ids[i]; read-only."""
+        self.check_vectors()
         return read_matrix(self.parts, self._rows, self.dim)
 
     @property
@@ -85,13 +104,20 @@ class Version:
         """Ids and matrix together."""
         return Vectors(self.manifest.entity, self.ids.tolist(), self.matrix)
 
-    def table(self, columns: Sequence[str] = COLUMNS) -> pa.Table:
-        """Some columns of all rows."""
-        return read_table(self.parts, self._rows, columns)
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Some columns of all rows; without `columns`, all."""
+        if self.manifest.table == "vectors":
+            return read_table(self.parts, self._rows, COLUMNS if columns is None else columns)
+        schema = LIST_SCHEMA if columns is None else pa.schema([LIST_SCHEMA.field(name) for name in columns])
+        return pa.Table.from_batches(self.batches(schema.names), schema)
 
-    def batches(self, columns: Sequence[str] = ("id", "vector"), rows: int = 8192) -> Iterator[pa.RecordBatch]:
-        """Some columns, at most `rows` rows at a time, in bounded memory."""
-        return read_batches(self.parts, self._rows, columns, rows)
+    def batches(self, columns: Sequence[str] | None = None, rows: int = 8192) -> Iterator[pa.RecordBatch]:
+        """Some columns, at most `rows` rows at a time, in bounded memory; without `columns`, id and vector, or all of a list."""
+        if self.manifest.table == "vectors":
+            yield from read_batches(self.parts, self._rows, ("id", "vector") if columns is None else columns, rows)
+            return
+        for part, expected in zip(self.parts, self._rows, strict=True):
+            yield from read_lists(part, expected, LIST_COLUMNS if columns is None else columns, rows)
 
     def encoder(self, recipe: Embedder[Any] | None = None) -> Encoder[Any]:
         """The fitted encoder it was made with. recipe : stands in for the saved one when only execution differs.
@@ -103,6 +129,7 @@ class Version:
         """
         from embedders.registry import embedder_class
 
+        self.check_vectors()
         kind = embedder_class(self.manifest.recipe.kind) if recipe is None else type(recipe)
         with on_disk(self.paths.root / self.manifest.model) as folder:
             for name, digest in self.manifest.model_files.items():

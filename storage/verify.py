@@ -17,6 +17,7 @@ from embedders.registry import embedder_class
 from storage import delta
 from storage.digests import compare
 from storage.errors import DamagedError
+from storage.lists import read_lists
 from storage.manifest import library_versions
 from storage.parts import read_matrix, read_table
 from storage.places import AnyPath
@@ -64,6 +65,10 @@ def verify(version: Version, seen: MutableMapping[str, str] | None = None) -> It
     """
     manifest, folder = version.manifest, version.paths.space(version.manifest.space)
     seen = {} if seen is None else seen
+    if manifest.table != "vectors":
+        yield from _lists_findings(version, seen)
+        yield from _log_findings(version, folder)
+        return
     ids: list[pa.Array] = []
     for place, entry in zip(version.parts, manifest.files, strict=True):
         if str(place) not in seen:
@@ -84,6 +89,23 @@ def verify(version: Version, seen: MutableMapping[str, str] | None = None) -> It
     if twice := len(every) - pc.count_distinct(every, mode="all").as_py():
         yield Finding(str(folder), f"holds {twice:,} ids more than once")
     yield from _log_findings(version, folder)
+
+
+def _lists_findings(version: Version, seen: MutableMapping[str, str]) -> Iterator[Finding]:
+    """Of recommendations: every part whole, and a list for each user who is counted."""
+    users: list[pa.Array] = []
+    for place, entry in zip(version.parts, version.manifest.files, strict=True):
+        if str(place) not in seen:
+            seen[str(place)] = compare(place, entry.xxh128)
+        if problem := seen[str(place)]:
+            yield Finding(str(place), problem)
+            return
+        users += [batch.column(0).unique() for batch in read_lists(place, entry.rows, ["user"])]
+    found = pc.count_distinct(pa.chunked_array(users, pa.string()), mode="all").as_py()
+    if found != (told := version.manifest.counts.rows):
+        yield Finding(
+            str(version.paths.space(version.manifest.space)), f"holds {found:,} lists; its counts say {told:,}"
+        )
 
 
 def _log_findings(version: Version, folder: AnyPath) -> Iterator[Finding]:
@@ -113,6 +135,7 @@ def check_inductive(version: Version) -> None:
     ------
     InputError : the vectors depend on the whole dataset.
     """
+    version.check_vectors()
     kind = version.manifest.recipe.kind
     if not embedder_class(kind).inductive:
         raise InputError(

@@ -150,9 +150,15 @@ def check_replaced(parent: Version | None, entity: str, dim: int, similarity: st
     ------
     ReplacedError : what a row is, the dimension or the similarity differs, and `replace` is not set.
     """
-    if parent is None or replace:
+    if parent is None:
         return
     m = parent.manifest
+    if m.table != "vectors":
+        raise ReplacedError(
+            f"Got vectors for {m.space!r}, under which version {m.version} holds {m.table}; expected another name. Rename the space."
+        )
+    if replace:
+        return
     if (entity, dim, similarity) != (m.entity, m.dim, m.similarity):
         raise ReplacedError(
             f"Got vectors of {dim} numbers, compared by {similarity}, one each {entity}, for space {m.space!r}, whose version "

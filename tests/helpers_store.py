@@ -19,6 +19,7 @@ from embedders.graph.node2vec import Node2Vec, NodeVectors
 from flows import steps
 from flows.pipeline import Pipeline
 from flows.plan import Plan, make_plan
+from flows.trying import attempt
 from storage.space import Version
 from storage.store import VectorStore
 from storage.writer import Source, writing
@@ -167,6 +168,9 @@ def run_steps(
         if space.action == "embed":
             if space.entry not in made:
                 name = run or uuid.uuid4().hex[:8]
+                due = space.tuning.trials if space.tuning else ()
+                for trial in due:
+                    attempt(pipeline, space.entry, trial.number, name, force=force)
                 made[space.entry] = steps.embed(pipeline, space.entry, name, force=force, replace=replace)
             ref = made[space.entry][space.name]
         else:

@@ -71,7 +71,7 @@ def test_time_cuts_at_one_moment():
     split = hold_out(data, "time", share=3 / 7)
     assert told(split.train) == "by bx cy ax"
     assert told(split.held) == "ay cz"
-    assert split.notes == {"split": "time", "single": 0, "order": "time", "repeated": 1}
+    assert split.notes == {"split": "time", "order": "time", "repeated": 1}
     assert split.train.weight.tolist() == [2, 3, 4, 5]
 
 

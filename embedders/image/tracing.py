@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ _IDLE = ("Dropout", "Dropout2d", "StochasticDepth", "DropPath")
 """Layers that pass their input on when nothing is trained, by class name."""
 _WHOLE = ("Conv2dStaticSamePadding",)
 """Layers, by class name, that are one operation although torch does not ship them."""
+_TRACING = threading.Lock()
+"""A trace takes the place of `nn.Module.__call__` for as long as it lasts: one at a time, and only in its own thread."""
 
 
 def trace(model: nn.Module) -> fx.GraphModule:
@@ -25,7 +28,17 @@ def trace(model: nn.Module) -> fx.GraphModule:
     import torch
     from torch import fx, nn
 
+    mine = threading.get_ident()
+
     class Tracer(fx.Tracer):
+        def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+            ours = threading.get_ident() == mine
+            return super().call_module(m, forward, args, kwargs) if ours else forward(*args, **kwargs)
+
+        def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
+            ours = threading.get_ident() == mine
+            return super().getattr(attr, attr_val, parameter_proxy_cache) if ours else attr_val
+
         def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
             known = type(m).__name__ in _WHOLE or type(m).__module__.startswith("embedders.")
             return known or super().is_leaf_module(m, module_qualified_name)
@@ -38,7 +51,7 @@ def trace(model: nn.Module) -> fx.GraphModule:
             model.set_submodule(name, nn.Identity())
         elif type(layer).__name__ == "BatchNormAct2d":  # timm's, with its activation inside
             model.set_submodule(name, _two(layer))
-    with warnings.catch_warnings():
+    with _TRACING, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return fx.GraphModule(model, Tracer().trace(model))
 

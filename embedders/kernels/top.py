@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-STEP = 16  # columns that are compared with the least kept score together
+STEP = 64  # columns whose largest score is compared with the least that is kept
 
 
 @njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
@@ -27,16 +27,22 @@ def keep_largest(scores, first, indptr, indices, columns, values) -> None:
             line[indices[j] - first] = nothing
         least = best[k - 1]
         for start in range(0, whole, STEP):
-            above = False
-            for j in range(start, start + STEP):
-                above |= line[j] > least
-            if above:
+            if _largest(line, start) > least:
                 for j in range(start, start + STEP):
                     if line[j] > least:
                         least = _put(line[j], first + j, best, at)
         for j in range(whole, width):
             if line[j] > least:
                 least = _put(line[j], first + j, best, at)
+
+
+@njit(nogil=True, cache=True, boundscheck=False, error_model="numpy", fastmath={"nnan", "nsz"})
+def _largest(line, start):
+    """The largest of STEP scores; without NaN to think of, they are compared many at a time."""
+    found = line[start]
+    for j in range(start + 1, start + STEP):
+        found = max(found, line[j])
+    return found
 
 
 @njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")

@@ -1,4 +1,4 @@
-"""Commands that ask the vectors: search, analogy."""
+"""Commands that ask the vectors: search, analogy, recommend."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.common import DEFAULT_FILE, File, Json, err, load_store, print_json, print_table
+from flows.cli.common import DEFAULT_FILE, File, Json, err, load, load_store, print_json, print_table
 from flows.cli.look import Reference
 
 if TYPE_CHECKING:
@@ -89,6 +89,30 @@ def analogy(
     scores = combined(_similarities(lookup, vectors, "cosine"), among, signs, how)
     found = best(scores, k, exclude=list(rows.values()))
     _print_found(lookup, [""], [found], "cosine" if how == "add" else "3CosMul", as_json)
+
+
+def recommend(
+    reference: Annotated[
+        str, typer.Argument(metavar="SPACE[@V]", help="An entry of the pipeline file that learns users and items.")
+    ],
+    user: Annotated[str, typer.Argument(metavar="USER", help="A user, as the data calls it.")],
+    k: K = 10,
+    file: File = DEFAULT_FILE,
+    as_json: Json = False,
+) -> None:
+    """List the items that a user may like best, without those met in the dataset as it is."""
+    from flows.recommend import recommend_to
+
+    found = recommend_to(load(file), reference, user, k)
+    ranked = [(rank, item, score) for rank, (item, score) in enumerate(found.best, start=1)]
+    if as_json:
+        print_json([{"rank": rank, "item": item, "score": round(score, 6)} for rank, item, score in ranked])
+        return
+    measure = found.users.manifest.similarity
+    rows = [[str(rank), item, f"{score:.4f}"] for rank, item, score in ranked]
+    print_table(["rank", "item", measure], rows, ["rank", measure])
+    if not rows:
+        err.print(f"{user!r} has met every item that has a vector.", markup=False, soft_wrap=True)
 
 
 def _vectors(lookup: Lookup, asked: Sequence[str], *, fold: bool = False) -> tuple[dict[str, int], Matrix]:

@@ -170,7 +170,11 @@ def _facts(version: Version, held: str) -> dict[str, str]:
     excluded = "".join(f" + {n:,} excluded ({reason.replace('_', ' ')})" for reason, n in c.excluded.items())
     return {
         "space": f"{m.space} @ {m.version}  (Delta version {version.delta_version}, parent {m.parent or 'none'})",
-        "vectors": f"{c.rows:,} x {m.dim} float32, {m.similarity}, one vector each {m.entity}",
+        "vectors"
+        if m.table == "vectors"
+        else "lists": f"{c.rows:,} x {m.dim} float32, {m.similarity}, one vector each {m.entity}"
+        if m.table == "vectors"
+        else f"{c.rows:,} of at most {m.dim} items, {m.similarity}, one each {m.entity}",
         "recipe": f"{m.recipe.kind} v{m.recipe.version}, fingerprint {m.fingerprint}",
         "params": ", ".join(f"{key}={value}" for key, value in m.recipe.params.items()),
         "dataset": f"{m.dataset}, digest {m.dataset_digest[:16]}"
@@ -183,7 +187,7 @@ def _facts(version: Version, held: str) -> dict[str, str]:
         "machine": ", ".join(f"{key}={value}" for key, value in m.machine.items()),
         "libraries": ", ".join(f"{key} {value}" for key, value in m.libraries.items()),
         "files": f"{len(m.files)}, {size(sum(entry.size for entry in m.files))}",
-        "model": str(version.paths.root / m.model),
+        "model": str(version.paths.root / m.model) if m.model else "none",
     }
 
 

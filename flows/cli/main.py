@@ -58,9 +58,10 @@ for command in (
     look.doctor,
     ask.search,
     ask.analogy,
+    ask.recommend,
     handover.export,
 ):
-    takes_ids = command in (ask.analogy, ask.search, history.explain)  # and these may begin with a dash
+    takes_ids = command in (ask.analogy, ask.recommend, ask.search, history.explain)  # and these may begin with a dash
     app.command(context_settings={"ignore_unknown_options": True} if takes_ids else {})(command)
 
 

@@ -202,7 +202,7 @@ def gc(
     for name in [space] if space else names:
         try:
             one = pipeline.vectors.space(name)
-            here = name in pipeline.entries  # `keep:` is said of the spaces of its file
+            here = name in {*pipeline.entries, *pipeline.derived}  # `keep:` is said of the spaces of its file
             gone, found = retention.collect(one, keep if here else None, abandoned=not here, dry_run=dry_run)
             strangers += [name] if keep and not here else []
             lines += _lines(name, gone, found, keep)

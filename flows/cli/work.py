@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from flows.report import Results
 
 Only = Annotated[
-    list[str] | None, typer.Option("--only", help="Only this space (and what it starts from); may be repeated.")
+    list[str] | None,
+    typer.Option("--only", help="Only this space or output (and what it is made of); may be repeated."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Embed again even if nothing changed.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Let a space get another dimension or similarity.")]
@@ -55,7 +56,9 @@ def plan(
         print_json([{"space": s.name, "action": s.action, "reason": s.reason, "dataset": pipeline.spec(s.name).source, "files": len(s.scan.files), "bytes": s.scan.bytes,
                      "version": s.latest.number if s.latest else None, "evaluate": list(s.evaluations),
                      "tune": s.tuning.as_dict() if s.tuning else None,
-                     "estimate": expected[s.name].as_dict() if s.name in expected else None} for s in found.spaces])  # fmt: skip
+                     "estimate": expected[s.name].as_dict() if s.name in expected else None} for s in found.spaces]
+                   + [{"name": o.name, "action": o.action, "reason": o.reason, "space": pipeline.derived[o.name].space,
+                       "version": o.latest.number if o.latest else None} for o in found.outputs])  # fmt: skip
         return
     rows = []
     for s in found.spaces:
@@ -73,10 +76,13 @@ def plan(
                 s.reason,
             ]
         )
+    for o in found.outputs:
+        output, current = pipeline.derived[o.name], f"@{o.latest.number}" if o.latest else ""
+        rows.append([o.name, f"{output.space} -> {output.kind}", "", "", current, o.action, o.reason])
     print_table(["space", "from", "files", "size", "now", "action", "why"], rows, ["files", "size"])
     for cost in expected.values():
         say(str(cost))
-    todo = [s.name for s in found.spaces if not s.idle] or ([] if found.released else ["release"])
+    todo = [s.name for s in found.steps if not s.idle] or ([] if found.released else ["release"])
     _say_behind(pipeline, found)
     say(f"to run: {', '.join(todo)}" if todo else "nothing to do")
 
@@ -152,7 +158,7 @@ def _stopping(board: Any) -> Iterator[None]:
 def _say_behind(pipeline: Pipeline, found: Plan) -> None:
     """Say where readers of production do not get what is newest: after a rollback, or --no-promote."""
     production = (pipeline.vectors.release() if found.released else None) or {}
-    for s in found.spaces:
+    for s in found.steps:
         if s.latest and production.get(s.name, s.latest.number) != s.latest.number:
             say(
                 f"production holds {s.name}@{production[s.name]}, the newest is {s.latest.number}; to move it: polyvec promote"
@@ -169,6 +175,7 @@ def _idle_results(pipeline: Pipeline, found: Plan, *, promote: bool) -> Results:
         for s in found.spaces
         if s.latest
     ]
+    rows += [Row.of(version_ref(o.latest, fresh=False), ()) for o in found.outputs if o.latest]
     for s in found.spaces:
         if s.latest:
             forget_attempts(pipeline.vectors, s.latest)
