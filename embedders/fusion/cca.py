@@ -31,7 +31,7 @@ class Cca(Embedder[Views]):
     entity: ClassVar[str] = "entity"
     deterministic: ClassVar[bool] = True
 
-    dim: PositiveInt = Field(64, description="canonical directions that are kept, at most as many as there are")
+    dim: PositiveInt = Field(32, description="canonical directions that are kept, at most as many as there are")
     ridge: PositiveFloat = Field(
         0.3, description="added to the variance in each direction, as a share of the mean variance of the space"
     )

@@ -31,15 +31,15 @@ class Contrastive(Embedder[Views]):
     encoder: ClassVar[type] = Shared
     entity: ClassVar[str] = "entity"
 
-    dim: PositiveInt = Field(64, description="numbers in a vector, which has length 1")
+    dim: PositiveInt = Field(128, description="numbers in a vector, which has length 1")
     hidden: NonNegativeInt = Field(0, description="width of a hidden layer (ReLU) in each head; 0: linear")
     epochs: PositiveInt = Field(200, description="passes over the shared entities, at most")
     patience: PositiveInt = Field(10, description="passes without a lower loss of the held-out entities that end training")
     held_out: float = Field(
         0.1, ge=0, le=0.5, description="share of the shared entities that say when to end; 0: all epochs are run"
     )
-    batch: int = Field(1024, ge=2, description="entities of a step; each is told from all others of it")
-    lr: PositiveFloat = Field(0.001, description="learning rate (AdamW)")
+    batch: int = Field(512, ge=2, description="entities of a step; each is told from all others of it")
+    lr: PositiveFloat = Field(0.002, description="learning rate (AdamW)")
     weight_decay: NonNegativeFloat = Field(0.1, description="of the heads' weights, as in AdamW")
     noise: NonNegativeFloat = Field(0.5, description="normal noise on the vectors in training, in their mean length")
     temperature: PositiveFloat = Field(0.07, le=1, description="at first; it is learned")
