@@ -15,7 +15,7 @@ from embedders.errors import PolyvecError
 from evaluation.neighbours import nearest
 from flows.contact_sheet import contact_sheet
 from flows.evaluations import NearDuplicates
-from flows.fusion import no_better, upstream_of
+from flows.fusion import no_better
 from flows.labels import known_labels, read_dataset
 from flows.pictures import draw
 from flows.pipeline import Pipeline
@@ -235,12 +235,20 @@ def _told_of_views(version: Version, scores: Sequence[ScoreRef]) -> list[str]:
     if weights := machine.get("weights"):
         given = ", ".join(f"{_safe(space)} {weight:g}" for space, weight in weights.items())
         chosen = machine.get("weighed_by")
-        how = f" (chosen by {chosen['measure']}: {chosen['score']:.3f}, equal weights {chosen['equal']:.3f})" if chosen else ""
+        how = (
+            f" (chosen by {chosen['measure']}: {chosen['score']:.3f}, equal weights {chosen['equal']:.3f})"
+            if chosen
+            else ""
+        )
         lines.append(f"Weights: {given}{how}.\n")
     for score in scores:
         if score.views:
             headline, value = next(iter(score.scores.items()))
-            lines += [f"| {_safe(score.evaluation)} | {headline} |", "|---|---|", f"| **{_safe(score.space)}** | {value:.3f} |"]
+            lines += [
+                f"| {_safe(score.evaluation)} | {headline} |",
+                "|---|---|",
+                f"| **{_safe(score.space)}** | {value:.3f} |",
+            ]
             lines += [f"| {_safe(view)} | {score.scores[f'{headline}[{view}]']:.3f} |" for view in score.views]
             lines.append("")
     return lines

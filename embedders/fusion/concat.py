@@ -43,7 +43,8 @@ class Concat(Embedder[Views]):
         description="weights are chosen, not given: {labels: FILE, id: id, label: label}, so that near neighbours have the same label; or {links: FILE, source: source, target: target}, so that they are joined; 0 leaves out a space that only hurts",
     )
     view_dim: PositiveInt | None = Field(
-        None, description="principal components that are kept of each space before they are joined; without it all numbers"
+        None,
+        description="principal components that are kept of each space before they are joined; without it all numbers",
     )
     normalize: Literal["space", "rows", "none"] = Field(
         "space",
@@ -138,7 +139,7 @@ class Concat(Embedder[Views]):
 
     def _width(self, data: Views, space: str) -> int:
         """Numbers of a space's part."""
-        rows, width = data.vectors[space].matrix.shape
+        rows, width = map(int, data.vectors[space].matrix.shape)
         return width if self.view_dim is None else min(rows, width, self.view_dim)
 
     def _part(self, data: Views, space: str) -> Matrix:

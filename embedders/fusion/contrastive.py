@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -34,7 +33,9 @@ class Contrastive(Embedder[Views]):
     dim: PositiveInt = Field(128, description="numbers in a vector, which has length 1")
     hidden: NonNegativeInt = Field(0, description="width of a hidden layer (ReLU) in each head; 0: linear")
     epochs: PositiveInt = Field(200, description="passes over the shared entities, at most")
-    patience: PositiveInt = Field(10, description="passes without a lower loss of the held-out entities that end training")
+    patience: PositiveInt = Field(
+        10, description="passes without a lower loss of the held-out entities that end training"
+    )
     held_out: float = Field(
         0.1, ge=0, le=0.5, description="share of the shared entities that say when to end; 0: all epochs are run"
     )
@@ -43,7 +44,7 @@ class Contrastive(Embedder[Views]):
     weight_decay: NonNegativeFloat = Field(0.1, description="of the heads' weights, as in AdamW")
     noise: NonNegativeFloat = Field(0.5, description="normal noise on the vectors in training, in their mean length")
     temperature: PositiveFloat = Field(0.07, le=1, description="at first; it is learned")
-    threads: Threads = 0
+    threads: Threads = 1  # the products are small: a second thread mostly waits
 
     def fit(self, data: Views, *, start: Encoder[Views] | None = None, progress: Progress = silent) -> Shared:
         """Train the heads.
@@ -56,9 +57,7 @@ class Contrastive(Embedder[Views]):
         try:
             import torch  # noqa: F401
         except ModuleNotFoundError as error:
-            raise MissingPackageError(
-                "'contrastive' needs torch, which is not installed. Do: pip install 'polyvec[fusion]'"
-            ) from error
+            raise MissingPackageError("torch", "fusion", f"The embedder {self.kind!r}") from error
         from embedders.fusion.training import train
         from embedders.torch_threads import torch_threads
 

@@ -40,13 +40,13 @@ class Head:
         scale = np.linalg.norm(self.mean) + np.linalg.norm(matrix, axis=1, keepdims=True)
         rest = matrix - self.mean
         rest *= np.linalg.norm(rest, axis=1, keepdims=True) > EQUAL * scale
-        out = rest @ self.weights[0]
+        out: NDArray[np.floating[Any]] = rest @ self.weights[0]
         if len(self.weights) > 1:
             out = np.maximum(out + self.bias, 0) @ self.weights[1]
         return unit(out)
 
 
-def unit(matrix: Matrix) -> Matrix:
+def unit(matrix: NDArray[np.floating[Any]]) -> Matrix:
     """(n, d) float32 the rows at length 1; zeros stay."""
     lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
     found: Matrix = (matrix / np.where(lengths > 1e-12, lengths, np.inf)).astype(np.float32)
@@ -92,15 +92,17 @@ class Shared(Encoder[Views]):
                 total[here] += self.project(space, data.vectors[space].matrix[rows[here]])
             matrix = unit(total)
             some = matrix.any(axis=1)
-            message = "its vectors are the mean of their spaces, or point against each other, and nothing is left of them"
-            rejected = (Rejected(ids[row], ids[row], "zero_vector", message) for row in np.flatnonzero(~some))
-            good = np.flatnonzero(some)
+            message = (
+                "its vectors are the mean of their spaces, or point against each other, and nothing is left of them"
+            )
+            rejected = (Rejected(ids[row], ids[row], "zero_vector", message) for row in np.flatnonzero(~some).tolist())
+            good = np.flatnonzero(some).tolist()
             vectors = Vectors(self.entity, [ids[row] for row in good], matrix[good])
             yield Batch(vectors, rejected=tuple(rejected))
             progress(first + len(ids), len(data), "entities")
 
     def arrays(self) -> Mapping[str, NDArray[Any]]:
-        found = {}
+        found: dict[str, NDArray[Any]] = {}
         for place, head in enumerate(self.heads.values()):
             found |= {f"{place}.mean": head.mean, f"{place}.bias": head.bias}
             found |= {f"{place}.weights{layer}": weights for layer, weights in enumerate(head.weights)}

@@ -30,7 +30,9 @@ class WeighBy(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    labels: str | None = Field(None, min_length=1, json_schema_extra=EXECUTION, description="a table of labels, as evaluations read them")
+    labels: str | None = Field(
+        None, min_length=1, json_schema_extra=EXECUTION, description="a table of labels, as evaluations read them"
+    )
     id: str = Field("id", description="its column of ids")
     label: str = Field("label", description="its column of labels")
     links: str | None = Field(None, min_length=1, json_schema_extra=EXECUTION, description="a table of pairs of ids")
@@ -84,9 +86,7 @@ class Chosen:
         return {"measure": self.measure, "n": self.n, **{k: round(v, 4) for k, v in numbers.items()}, "alone": alone}
 
 
-def choose(
-    parts: Mapping[str, Matrix], ids: Sequence[str], told: Mapping[str, Sequence[str]], by: WeighBy
-) -> Chosen:
+def choose(parts: Mapping[str, Matrix], ids: Sequence[str], told: Mapping[str, Sequence[str]], by: WeighBy) -> Chosen:
     """Choose weights of spaces, one after the other from equal ones, as long as something is gained.
 
     By labels: how many entities get their own label by the vote of their 5 nearest others (cosine), leave-one-out; also,
@@ -136,8 +136,8 @@ def _by_labels(parts: Mapping[str, Matrix], labels: Mapping[int, str], rng: np.r
         right += score(weights, test, rest) * len(test)
     equal = score(np.ones(len(parts)), everything, everything)
     alone = {name: score(one, everything, everything) for name, one in zip(names, np.eye(len(parts)), strict=True)}
-    weights = dict(zip(names, found.tolist(), strict=True))
-    return Chosen(weights, "leave-one-out accuracy of 5 neighbours", len(rows), best, equal, right / len(rows), alone)
+    chosen = dict(zip(names, found.tolist(), strict=True))
+    return Chosen(chosen, "leave-one-out accuracy of 5 neighbours", len(rows), best, equal, right / len(rows), alone)
 
 
 def _votes(
