@@ -42,7 +42,7 @@ class Contrastive(Embedder[Views]):
     batch: int = Field(512, ge=2, description="entities of a step; each is told from all others of it")
     lr: PositiveFloat = Field(0.002, description="learning rate (AdamW)")
     weight_decay: NonNegativeFloat = Field(0.1, description="of the heads' weights, as in AdamW")
-    noise: NonNegativeFloat = Field(0.5, description="normal noise on the vectors in training, in their mean length")
+    noise: NonNegativeFloat = Field(0.2, description="normal noise on the vectors in training, in their mean length")
     temperature: PositiveFloat = Field(0.07, le=1, description="at first; it is learned")
     threads: Threads = 1  # the products are small: a second thread mostly waits
 
