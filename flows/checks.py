@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from embedders.base import Embedder
 from embedders.errors import InputError
-from embedders.fusion.shared import Shared
+from embedders.fusion.shared import projects
 from embedders.registry import embedder_class
 from embedders.views import Views
 from flows.evaluations import CrossModal, Labelled, LinkPrediction
@@ -73,7 +73,7 @@ def _evaluation(pipeline: Pipeline, name: str, place: int, evaluation: Any) -> I
 def _projects(pipeline: Pipeline, name: str) -> bool:
     """Whether an embedder leaves a head for each view; of an unknown one, which is said elsewhere, it is not asked."""
     try:
-        return issubclass(embedder_class(pipeline.spec(name).embedder).encoder, Shared)
+        return projects(embedder_class(pipeline.spec(name).embedder))
     except InputError:
         return True
 

@@ -18,7 +18,7 @@ import numpy as np
 from embedders.base import Matrix
 from embedders.data import Documents, Images
 from embedders.errors import InputError
-from embedders.fusion.shared import Shared, unit
+from embedders.fusion.shared import projects, unit
 from embedders.registry import embedder_class, known
 from storage.space import Space, Version
 
@@ -39,7 +39,7 @@ def _class_of(version: Version) -> Any:
 def _views(version: Version) -> dict[str, Version]:
     """The versions that a shared space was made of; none of other spaces."""
     found = _class_of(version)
-    if found is None or not issubclass(found.encoder, Shared):
+    if not projects(found):
         return {}
     return {space: Space(version.paths, space).version(number) for space, number in version.manifest.upstream.items()}
 

@@ -17,7 +17,7 @@ from embedders.fusion.fused import Fused
 from embedders.fusion.principal import centred, directions
 from embedders.fusion.weights import WeighBy, choose
 from embedders.kernels.blas import one_thread
-from embedders.views import Views
+from embedders.views import Rows, Views
 
 
 class Concat(Embedder[Views]):
@@ -50,11 +50,7 @@ class Concat(Embedder[Views]):
         "space",
         description="`space`: as said above; `rows`: each vector to length 1 beforehand, as cosines compare; `none`: as they are",
     )
-    rows: str = Field(
-        "any",
-        min_length=1,
-        description="which entities: `any` space holds them, `all` hold them, or the name of a space that does",
-    )
+    rows: Rows = "any"
     ridge: PositiveFloat = Field(1.0, description="penalty of the regression, on parts of mean square length 1")
 
     @model_validator(mode="after")
@@ -83,7 +79,7 @@ class Concat(Embedder[Views]):
         chosen = np.flatnonzero(self._chosen(data, here))
         if not len(chosen):
             raise InputError(
-                f"Got no entity that {'all spaces hold' if self.rows == 'all' else 'is asked for'}; expected some. Set rows: any."
+                f"Got rows: {self.rows}, and no such entity is in a space of weight above 0; expected some. Set rows: any."
             )
         with one_thread():
             parts = [np.float32(weights[space]) * self._part(data, space) for space in names]
@@ -125,17 +121,13 @@ class Concat(Embedder[Views]):
         for space in self.weights:
             if space not in data.vectors:
                 raise InputError(f"Got a weight of {space!r}; expected one of the spaces that are fused: {known}.")
-        if self.rows not in ("any", "all", *data.vectors):
-            raise InputError(f"Got rows: {self.rows!r}; expected any, all or one of {known}.")
         if self.weigh_by is None and not any(self.weights.get(space, 1.0) for space in data.vectors):
             raise InputError("Got weights of 0 for all spaces; expected one that counts. Raise one.")
 
     def _chosen(self, data: Views, here: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Which entities get a vector; one that only spaces of weight 0 hold has nothing to be made of."""
         some: NDArray[np.bool_] = np.any(here, axis=1)
-        if self.rows == "any":
-            return some
-        return some & (data.complete if self.rows == "all" else data.rows[self.rows] >= 0)
+        return some & data.asked(self.rows)
 
     def _width(self, data: Views, space: str) -> int:
         """Numbers of a space's part."""

@@ -6,15 +6,13 @@ Source: A. Radford et al., "Learning transferable visual models from natural lan
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from embedders.base import Embedder, Encoder, Progress, Threads, silent
+from embedders.base import Encoder, Progress, Threads, silent
 from embedders.errors import MissingPackageError
-from embedders.fusion.shared import Shared, mode_of, pairs_of
+from embedders.fusion.shared import Projection, Shared, mode_of, pairs_of
 from embedders.kernels.threads import cores
 from embedders.views import Views
 
@@ -22,13 +20,11 @@ if TYPE_CHECKING:
     from embedders.fusion.training import Trained
 
 
-class Contrastive(Embedder[Views]):
+class Contrastive(Projection):
     """A projection head for each space, trained with InfoNCE on the entities that spaces have in common."""
 
     kind: ClassVar[str] = "contrastive"
-    data: ClassVar[type] = Views
     encoder: ClassVar[type] = Shared
-    entity: ClassVar[str] = "entity"
 
     dim: PositiveInt = Field(128, description="numbers in a vector, which has length 1")
     hidden: NonNegativeInt = Field(0, description="width of a hidden layer (ReLU) in each head; 0: linear")
@@ -61,6 +57,7 @@ class Contrastive(Embedder[Views]):
         from embedders.fusion.training import train
         from embedders.torch_threads import torch_threads
 
+        data.asked(self.rows)
         pairs = pairs_of(data)
         with torch_threads(self.threads or cores()):
             trained = train(self, data, pairs, progress)
@@ -71,13 +68,3 @@ class Contrastive(Embedder[Views]):
         told = {"epochs": trained.epochs, "loss": trained.loss, "held_out_loss": trained.held_out_loss}
         told |= {"temperature": trained.temperature}
         return {"precision": "fp32", "threads": self.threads or cores(), **told}
-
-    @classmethod
-    def restore(
-        cls,
-        recipe: Self,
-        arrays: Mapping[str, NDArray[Any]],
-        texts: Mapping[str, Sequence[str]],
-        mode: Mapping[str, Any],
-    ) -> Shared:
-        return Shared.of(recipe, arrays, texts["spaces"], mode)
