@@ -86,7 +86,7 @@ def embed_queries(version: Version, queries: Sequence[str], tokens: dict[str, di
     DamagedError : a file of an encoder is not what was written.
     """
     pictures, texts = takes_pictures(version), takes_texts(version)
-    files = [query for query in queries if pictures and (Path(query).is_file() or not texts)]
+    files = [query for query in queries if pictures and (query.startswith("./") or Path(query).is_file() or not texts)]
     words = [query for query in queries if query not in files]
     matrix = np.empty((len(queries), version.dim), np.float32)
     told = []
@@ -153,12 +153,16 @@ def embed_texts(version: Version, texts: Sequence[str], tokens: dict[str, dict[s
             files.append((str(row), path))
         try:
             data = read_documents(files, **{**options, "document": "file"})
-        except InputError as error:
-            raise InputError(f"Got {', '.join(map(repr, names))}; expected text with words in it. {error}") from None
+        except InputError as error:  # not one of them holds a word
+            raise _no_word(names[0]) from error
         place = {str(row): text for row, text in enumerate(names)}
         if lost := [place[row] for row in place if row not in set(data.ids)]:
-            raise InputError(f"Got {lost[0]!r}, which holds no word; expected an id or a text.")
+            raise _no_word(lost[0])
         return _answered(version, data, names, texts, place)
+
+
+def _no_word(text: str) -> InputError:
+    return InputError(f"Got {text!r}, which is no id and holds no word; expected an id or a text.")
 
 
 def _answered(
