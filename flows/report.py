@@ -133,12 +133,19 @@ def _pictures(pipeline: Pipeline, version: Version) -> tuple[dict[str, bytes], s
     space = version.manifest.space
     labels = known_labels(pipeline, space)
     found, lack = {f"{space}.png": draw(version, labels)}, ""
-    if len(version) > 1 and issubclass(type(pipeline.recipe(space)).data, Images):
+    if len(version) > 1 and (pictured := _pictured(pipeline, space)):
         try:  # (no space has a name with a tilde)
-            found[f"{space}~neighbours.png"] = contact_sheet(version, read_dataset(pipeline, space), labels)
+            found[f"{space}~neighbours.png"] = contact_sheet(version, read_dataset(pipeline, pictured), labels)
         except PolyvecError as error:
             lack = f"\nNo contact sheet: {_safe(str(error))}\n"
     return found, lack
+
+
+def _pictured(pipeline: Pipeline, space: str) -> str:
+    """The space of pictures that a space is, or is fused from, by way of others, too; empty when there is none."""
+    if pipeline.spec(space).fuse:
+        return next(filter(None, (_pictured(pipeline, view) for view in pipeline.upstreams(space))), "")
+    return space if issubclass(type(pipeline.recipe(space)).data, Images) else ""
 
 
 def inline(report: AnyPath) -> str:
