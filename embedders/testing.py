@@ -268,7 +268,10 @@ CHECKS: Sequence[Callable[[Case], None]] = (
 
 def cases(recipe: Embedder[Any], example: Example, folder: Path) -> Sequence[Case]:
     """A case for each side of a recipe, or the one of a recipe without."""
-    return [Case(recipe, example, folder / (side or "one"), side) for side in recipe.sides(list(example.ids)) or ("",)]
+    return [
+        Case(recipe, example, folder / (side or "one"), side)
+        for side in recipe.sides(getattr(example.data, "columns", ())) or ("",)
+    ]
 
 
 class EmbedderConformance:

@@ -18,6 +18,7 @@ from embedders.data import Corpus, Documents, Graph, Images
 from embedders.graph.node2vec import Node2Vec, NodeVectors
 from embedders.graph.nodes import Nodes
 from embedders.interactions import Interactions
+from embedders.tables import Table
 from embedders.text.vectors import WordVectors
 from embedders.text.word2vec import Word2Vec
 from embedders.views import Views
@@ -187,6 +188,25 @@ def views_example(folder: Path) -> Example:
     return Example(Views.of(views), groups)
 
 
+def table_example(folder: Path) -> Example:
+    """Shops in 12 cities of two lands, painted dark or bright, by both of which sales differ; a row lacks its city."""
+    rng = np.random.default_rng(7)
+    cities = [f"{land} city {i}" for land in ("north", "süd") for i in range(6)]
+    n = 600
+    codes = np.stack([rng.integers(0, 12, n), rng.integers(0, 6, n)], axis=1).astype(np.int32)
+    codes[5, 0] = -1
+    target = np.where(codes[:, 0] < 6, 1, -1) + np.where(codes[:, 1] < 3, 0.5, -0.5) + rng.normal(0, 0.1, n)
+    colours = [f"{tone} colour {i}" for tone in ("dark", "bright") for i in range(3)]
+    data = Table(
+        [f"shop {i}" for i in range(n)], ("city", "colour"), (cities, colours), codes, ("size",),
+        rng.normal(0, 0.1, (n, 1)).astype(np.float32), target.astype(np.float32), "sales",
+    )  # fmt: skip
+    groups = {name: name.split()[0] for name in (*cities, *colours)}
+    groups |= {data.ids[row]: cities[code].split()[0] for row, code in enumerate(codes[:, 0]) if code >= 0}
+    ids = {"rows": data.ids, "city": ["unknown", *cities], "colour": ["unknown", *colours]}
+    return Example(data, groups, data.select(range(1, n, 3)), ids=ids)
+
+
 EXAMPLES: Mapping[type, Callable[[Path], Example]] = {
     Corpus: corpus_example,
     Documents: documents_example,
@@ -195,6 +215,7 @@ EXAMPLES: Mapping[type, Callable[[Path], Example]] = {
     Views: views_example,
     Images: images_example,
     Nodes: nodes_example,
+    Table: table_example,
 }
 
 STARTS: Mapping[type, Callable[[Path], Encoder[Any]]] = {Corpus: word_start, Documents: word_start, Graph: node_start}

@@ -12,7 +12,8 @@ from embedders.errors import InputError
 from embedders.fusion.shared import projects
 from embedders.registry import embedder_class
 from embedders.views import Views
-from flows.evaluations import CrossModal, Labelled, LinkPrediction
+from flows.evaluations import CrossModal, Labelled, LinkPrediction, Ranking
+from flows.tune_checks import of_grid, tune_problems
 from flows.yaml_file import explain, unknown_name
 from storage.paths import check_name
 
@@ -64,6 +65,8 @@ def _evaluation(pipeline: Pipeline, name: str, place: int, evaluation: Any) -> I
             f"got cross_modal, and {name} is made by {pipeline.spec(name).embedder!r}, which projects no views into one space; "
             "expected a space that contrastive or cca makes. Take it out.",
         )
+    if isinstance(evaluation, Ranking):
+        yield from _ranking(pipeline, name, place)
     if isinstance(evaluation, LinkPrediction):
         yield from _links(pipeline, name, place)
     if isinstance(evaluation, Labelled) and evaluation.labels:
@@ -76,6 +79,18 @@ def _projects(pipeline: Pipeline, name: str) -> bool:
         return projects(embedder_class(pipeline.spec(name).embedder))
     except InputError:
         return True
+
+
+def _ranking(pipeline: Pipeline, name: str, place: int) -> Iterator[Problem]:
+    """Items are ranked for users, by vectors of both."""
+    entry = pipeline.entries.get(name, name)
+    if {f"{entry}.users", f"{entry}.items"} <= set(pipeline.outputs(entry)):
+        return
+    yield (
+        ("evaluate", name, place, "metric"),
+        f"got ranking, and {pipeline.spec(name).embedder!r} of {name} does not learn users and items. Take it out, or judge a space of "
+        "a dataset of kind interactions.",
+    )
 
 
 def _links(pipeline: Pipeline, name: str, place: int) -> Iterator[Problem]:
@@ -150,11 +165,14 @@ def _space(pipeline: Pipeline, name: str, spec: SpaceSpec) -> Iterator[Problem]:
             ("spaces", name, "dataset"),
             f"got {spec.dataset!r}, a dataset of kind {got}; {spec.embedder} reads {kind.data.__name__}.",
         )
+    yield from tune_problems(pipeline, name, spec, kind)
     try:
-        recipe = kind.model_validate(spec.params)
+        recipe = kind.model_validate(spec.all_params)
         yield from _start(pipeline, name, spec, recipe)
     except ValidationError as error:
         for found in error.errors():
+            if spec.tune and (not found["loc"] or of_grid(spec.tune, found["loc"])):
+                continue  # said of the grid
             place = ("spaces", name, "params", *map(str, found["loc"]))
             yield place, explain(found, kind, found["loc"])
 
@@ -186,6 +204,8 @@ def _start(pipeline: Pipeline, name: str, spec: SpaceSpec, recipe: Embedder[Any]
             yield ("spaces", name, "start", "file" if spec.start.file else "package"), str(error)
         return
     ours = getattr(recipe, "dim", None)
+    if any("dim" in found.tune.grid for found in (spec, pipeline.spec(spec.start.space or name)) if found.tune):
+        return  # as wide as trials choose
     if None not in (ours, theirs) and ours != theirs:
         yield (
             ("spaces", name, "start"),

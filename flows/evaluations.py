@@ -15,6 +15,7 @@ from evaluation.base import Report
 from flows.fusion import beside, cross_modal_report, refitted, views_of, with_views
 from storage import tables
 from storage.digests import DigestCache
+from storage.inputs.specs import Scan
 from storage.space import Version
 
 if TYPE_CHECKING:
@@ -132,6 +133,28 @@ class CrossModal(Evaluated):
     seed: int = Field(0, ge=0, description="of the draw")
 
 
+class Ranking(Evaluated):
+    """What users went on to do stands high among what is recommended to them; trained anew on part of the events."""
+
+    metric: Literal["ranking"]
+    k: int = Field(10, ge=1, le=10_000, description="items of a list")
+    split: Literal["random", "time", "leave-last-out"] = Field(
+        "random",
+        description="held out: a share of each user's items at random; all that comes after one moment; or each user's last new item",
+    )
+    share: Share = Field(0.25, description="held out, of `random` and `time`")
+    repeats: int = Field(3, ge=1, le=100, description="splits and trainings, each with the next seed")
+    users: int = Field(10_000, ge=1, description="users judged, at most; drawn at random where there are more")
+    seed: int = Field(0, ge=0, description="of the first split")
+    threads: ClassVar[int] = 0
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.split == "leave-last-out" and "share" in self.model_fields_set:
+            raise ValueError("no share beside split: leave-last-out, which holds one item of each user out")
+        return self
+
+
 class WordSimilarity(Evaluated):
     """Rank correlation with people's judgements of word pairs."""
 
@@ -157,6 +180,7 @@ Evaluation = Annotated[
     | NodeClassification
     | LinkPrediction
     | CrossModal
+    | Ranking
     | WordSimilarity
     | Analogies,
     Field(discriminator="metric"),
@@ -174,7 +198,9 @@ def judge(pipeline: Pipeline, version: Version, evaluation: Any) -> Report:
         case LinkPrediction():
             return _links(pipeline, version)
         case CrossModal():
-            return cross_modal_report(version, evaluation)
+            return cross_modal_report(pipeline, version, evaluation)
+        case Ranking():
+            return _ranking(pipeline, version, evaluation)
         case NearDuplicates():
             return _duplicates(version, evaluation)
         case WordSimilarity():
@@ -225,7 +251,7 @@ def _labels(pipeline: Pipeline, version: Version, evaluation: Labelled) -> Repor
                 return retrieval(rows, labels, queries=evaluation.queries, seed=evaluation.seed, similarity=similarity)
         raise AssertionError(evaluation)
 
-    return beside(version, judged) if pipeline.spec(space).fuse else judged(vectors, similarity)
+    return beside(pipeline, version, judged) if pipeline.spec(space).fuse else judged(vectors, similarity)
 
 
 def _duplicates(version: Version, evaluation: NearDuplicates) -> Report:
@@ -241,17 +267,32 @@ def _duplicates(version: Version, evaluation: NearDuplicates) -> Report:
     return report
 
 
+def _unchanged(pipeline: Pipeline, version: Version, why: str) -> Scan:
+    """The dataset of a version, which must be what it was learned from. why : what would be wrong else."""
+    scan = pipeline.dataset(version.manifest.space).scan(pipeline.base, DigestCache(pipeline.vectors.paths.cache))
+    if scan.digest != version.manifest.dataset_digest:
+        raise InputError(
+            f"Got {version.manifest.space} @ {version.number}, trained on the dataset {version.manifest.dataset!r} before it "
+            f"changed; expected what it is now, or {why}. Do: polyvec run."
+        )
+    return scan
+
+
+def _ranking(pipeline: Pipeline, version: Version, evaluation: Ranking) -> Report:
+    """Ranking by the recipe of the version, trained on part of the events."""
+    from flows.ranking import rank
+
+    _unchanged(pipeline, version, "its recipe would be judged on other events")
+    space = version.manifest.space
+    return rank(pipeline, space, pipeline.recipe(space), evaluation)
+
+
 def _links(pipeline: Pipeline, version: Version) -> Report:
     """Link prediction on the edges that the version's dataset held out."""
     from evaluation.link_prediction import link_prediction
 
-    spec, cache = pipeline.dataset(version.manifest.space), version.paths.cache
-    scan = spec.scan(pipeline.base, DigestCache(cache))
-    if scan.digest != version.manifest.dataset_digest:
-        raise InputError(
-            f"Got {version.manifest.space} @ {version.number}, trained on the dataset {version.manifest.dataset!r} before it "
-            "changed; expected what it is now, or edges it was trained on would count as held out. Do: polyvec run."
-        )
+    spec, cache = pipeline.dataset(version.manifest.space), pipeline.vectors.paths.cache
+    scan = _unchanged(pipeline, version, "edges it was trained on would count as held out")
     held, training = (spec.read(scan, kind, cache=cache) for kind in (HeldOut, Graph))
     return link_prediction(version.vectors, held, similarity=version.manifest.similarity, training=training)
 
@@ -270,7 +311,7 @@ def trivial_features(
 
     space = version.manifest.space
     if pipeline.spec(space).fuse:
-        return views_of(version, vectors)
+        return views_of(pipeline, version, vectors)
     kind = Graph if Graph in pipeline.dataset(space).gives else type(pipeline.recipe(space)).data
     if kind not in kinds:
         return None

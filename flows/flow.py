@@ -76,6 +76,7 @@ def _wire(pipeline: Pipeline, plan: Plan, run: str, *, promote: bool, replace: b
     needed = dict.fromkeys(pipeline.spec(space.name).dataset for space in embedded)
     datasets = {name: tasks.read.submit(pipeline, name, run) for name in needed if name}
     entries: dict[str, Any] = {}
+    trials: dict[str, list[Any]] = {}
     for space in embedded:
         if space.entry in entries:
             continue
@@ -83,8 +84,9 @@ def _wire(pipeline: Pipeline, plan: Plan, run: str, *, promote: bool, replace: b
         before = [datasets[name]] if name else []
         above = (pipeline.entries[upstream] for upstream in pipeline.upstreams(space.entry))
         before += [entries[entry] for entry in above if entry in entries]
+        trials[space.entry] = _try(pipeline, space, run, before)
         entries[space.entry] = tasks.embed.submit(
-            pipeline, space.entry, run, force=space.forced, replace=replace, wait_for=before
+            pipeline, space.entry, run, force=space.forced, replace=replace, wait_for=before + trials[space.entry]
         )
     versions = {space.name: entries[space.entry] for space in embedded}
     scores = {
@@ -94,7 +96,18 @@ def _wire(pipeline: Pipeline, plan: Plan, run: str, *, promote: bool, replace: b
         ]
         for space in plan.spaces
     }
-    return _gather(pipeline, plan, run, datasets, versions, scores, promote=promote)
+    return _gather(pipeline, plan, run, datasets, trials, versions, scores, promote=promote)
+
+
+def _try(pipeline: Pipeline, space: SpacePlan, run: str, before: list[Any]) -> list[Any]:
+    """Submit the trials of an entry that are to be made."""
+    if space.tuning is None:
+        return []
+    of = len(space.tuning.trials)
+    return [
+        tasks.tune.submit(pipeline, space.entry, trial.number, of, run, force=space.forced, wait_for=before)
+        for trial in (space.tuning.trials if space.forced else space.tuning.pending)
+    ]
 
 
 def _gather(
@@ -102,6 +115,7 @@ def _gather(
     plan: Plan,
     run: str,
     datasets: dict[str, Any],
+    trials: dict[str, list[Any]],
     versions: dict[str, Any],
     scores: dict[str, list[Any]],
     *,
@@ -109,16 +123,14 @@ def _gather(
 ) -> Results:
     rows: list[Row] = []
     failures: list[tuple[str, str, BaseException]] = []  # space, what of it, error
-    unread = {name: answer for name, future in datasets.items() if isinstance(answer := _answer(future), BaseException)}
     for space in plan.spaces:
         ref = _answer(versions[space.name]) if space.name in versions else _current(space)
         if isinstance(ref, dict):
             ref = ref[space.name]
-        if space.name == pipeline.outputs(space.entry)[0]:  # what goes wrong with several sides is said once
-            if space.action == "embed" and (error := unread.get(pipeline.spec(space.name).dataset)):
-                failures.append((space.entry, "", error))
-            elif isinstance(ref, BaseException):
-                failures.append((space.entry, "", ref))
+        if space.name in versions and space.name == pipeline.outputs(space.entry)[0]:  # of several sides said once
+            steps = [datasets.get(pipeline.spec(space.name).dataset), *trials[space.entry], versions[space.name]]
+            broken = [answer for step in steps if step and isinstance(answer := _answer(step), BaseException)]
+            failures += [(space.entry, "", error) for error in broken[:1]]
         found = {name: _answer(future) for name, future in zip(space.evaluations, scores[space.name], strict=True)}
         wrong = {name: answer for name, answer in found.items() if isinstance(answer, BaseException)}
         failures += [(space.name, f"evaluation {name!r}: ", error) for name, error in wrong.items()]

@@ -13,7 +13,7 @@ from embedders.errors import InputError
 from embedders.registry import embedder_class
 from embedders.views import Views
 from evaluation.base import Report, Score
-from storage.space import Space, Version
+from storage.space import Version
 
 if TYPE_CHECKING:
     from flows.evaluations import CrossModal
@@ -40,33 +40,37 @@ def read_views(recipe: Embedder[Any], upstream: Mapping[str, Version]) -> Views:
     return replace(views, told={name: (label,) for name, label in read_labels(by.path, *by.columns).items()})
 
 
-def upstream_of(version: Version) -> dict[str, Version]:
-    """The versions that a fused one was made of."""
-    return {space: Space(version.paths, space).version(n) for space, n in version.manifest.upstream.items()}
+def upstream_of(pipeline: Pipeline, version: Version) -> dict[str, Version]:
+    """The versions that a fused one was made of; they are in the pipeline's store, wherever it is itself."""
+    return {space: pipeline.vectors.space(space).version(n) for space, n in version.manifest.upstream.items()}
 
 
-def beside(version: Version, judge: Judge) -> Report:
-    """A report on a fused version, with the headline of each of its views beside, judged on the rows it has."""
+def beside(pipeline: Pipeline, version: Version, judge: Judge) -> Report:
+    """A report on a fused version, with the headline of each of its views beside, a mean over rows.
+
+    A row that a view lacks counts as missed: so a view of few easy rows does not look better than one of all.
+    """
     report = judge(version.vectors, version.manifest.similarity)
     scores, headline = list(report.scores), report.headline.metric
     views: list[str] = []
-    for space, view in upstream_of(version).items():
+    for space, view in upstream_of(pipeline, version).items():
         held = set(version.ids)
         rows = np.flatnonzero([name in held for name in view.ids])
         some = Vectors(view.manifest.entity, [str(view.ids[row]) for row in rows], view.matrix[rows])
         try:
-            found = judge(some, view.manifest.similarity).headline
+            found = judge(some, view.manifest.similarity)
         except InputError:  # too few of its rows have a label
             continue
-        scores.append(Score(f"{headline}[{space}]", found.value, found.low, found.high))
+        share = min(1.0, found.notes["n"] / report.notes["n"])
+        scores.append(Score(f"{headline}[{space}]", found.headline.value * share))
         views.append(space)
     return Report(tuple(scores), {**report.notes, "views": views})
 
 
-def views_of(version: Version, vectors: Vectors) -> dict[str, Any]:
+def views_of(pipeline: Pipeline, version: Version, vectors: Vectors) -> dict[str, Any]:
     """What a space was fused from, each alone; zeros where an entity is not in it."""
     found = {}
-    for space, view in upstream_of(version).items():
+    for space, view in upstream_of(pipeline, version).items():
         place = {row: i for i, row in enumerate(view.ids)}
         rows = np.array([place.get(row, -1) for row in vectors.ids])
         found[space] = np.where(rows[:, None] >= 0, view.matrix[rows], np.float32(0))
@@ -89,7 +93,7 @@ def refitted(pipeline: Pipeline, version: Version) -> Callable[[Sequence[str]], 
     by = getattr(recipe, "weigh_by", None)
     if by is None or by.labels is None:
         return None
-    views = read_views(recipe, upstream_of(version))
+    views = read_views(recipe, upstream_of(pipeline, version))
 
     def fit(ids: Sequence[str]) -> Any:
         told = {name: views.told[name] for name in ids if views.told and name in views.told}
@@ -117,7 +121,7 @@ def no_better(scores: Mapping[str, float], views: tuple[str, ...]) -> str:
     return f"{headline} {scores[headline]:.3f} is not better than {alone[best]:.3f} of {best} alone"
 
 
-def cross_modal_report(version: Version, asked: CrossModal) -> Report:
+def cross_modal_report(pipeline: Pipeline, version: Version, asked: CrossModal) -> Report:
     """Fit the recipe of a version again without some entities, and let one view of each find the others.
 
     Raises
@@ -127,7 +131,7 @@ def cross_modal_report(version: Version, asked: CrossModal) -> Report:
     from evaluation.cross_modal import cross_modal
 
     m = version.manifest
-    views = Views.of({space: found.vectors for space, found in upstream_of(version).items()})
+    views = Views.of({space: found.vectors for space, found in upstream_of(pipeline, version).items()})
     several = np.flatnonzero(np.sum([rows >= 0 for rows in views.rows.values()], axis=0) > 1)
     if len(several) < 2 * asked.held_out:
         raise InputError(

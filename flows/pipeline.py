@@ -13,6 +13,7 @@ from embedders.base import Embedder
 from embedders.errors import InputError
 from embedders.registry import embedder_class
 from flows.evaluations import Evaluation
+from flows.tune import Tune, merged
 from flows.yaml_file import fields_of, line_of, messages, read_yaml
 from storage.inputs.specs import AnyDataset, DatasetSpec
 from storage.retention import Keep
@@ -96,6 +97,8 @@ class SpaceSpec(Frozen):
         description="when only the dataset's contents changed and at most this share of the rows is new since the last training, they are folded in instead of training; 0: never",
     )
 
+    tune: Tune | None = Field(None, description="parameters that are chosen by trials")
+
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if bool(self.dataset) == bool(self.fuse):
@@ -105,6 +108,11 @@ class SpaceSpec(Frozen):
         if len(set(self.fuse)) < len(self.fuse):
             raise ValueError("each space once in fuse")
         return self
+
+    @property
+    def all_params(self) -> dict[str, Any]:
+        """The parameters; of those that are tuned, the first ones of the grid, which stand in until trials have chosen."""
+        return merged(self.params, self.tune.first()) if self.tune else self.params
 
     @property
     def source(self) -> str:
@@ -171,7 +179,7 @@ class Pipeline(Frozen):
     def _sides(self, name: str) -> tuple[str, ...]:
         spec = self.spaces[name]
         try:
-            recipe = embedder_class(spec.embedder).model_validate(spec.params)
+            recipe = embedder_class(spec.embedder).model_validate(spec.all_params)
         except (InputError, ValidationError):  # said elsewhere
             return ()
         dataset = self.datasets.get(spec.dataset)
@@ -200,7 +208,12 @@ class Pipeline(Frozen):
     def recipe(self, space: str) -> Embedder[Any]:
         """The embedder of a space."""
         spec = self.spec(space)
-        return embedder_class(spec.embedder).model_validate(spec.params).located(self.base)
+        return embedder_class(spec.embedder).model_validate(spec.all_params).located(self.base)
+
+    def with_params(self, name: str, params: Mapping[str, Any]) -> Self:
+        """The same with these parameters for an entry of `spaces:`, and nothing of it to tune."""
+        spec = self.spaces[name].model_copy(update={"params": dict(params), "tune": None})
+        return self.model_copy(update={"spaces": {**self.spaces, name: spec}})
 
     def dataset(self, space: str) -> DatasetSpec:
         """The dataset of a space."""

@@ -16,6 +16,7 @@ from flows.checks import problems
 from flows.made import Made, made
 from flows.pipeline import Pipeline
 from flows.starts import folds_into, given, goes_on_from
+from flows.trials import Tuning, tuned, tuning_of
 from storage.changes import recipe_changes, start_change
 from storage.digests import DigestCache
 from storage.errors import NotFoundError
@@ -34,7 +35,9 @@ NO_FILES = Scan((), (), (), "", 0)
 
 @dataclass(frozen=True)
 class SpacePlan:
-    """What happens to one space. entry: of the pipeline file, which may write several; latest: the version it has now."""
+    """What happens to one space. entry: of the pipeline file, which may write several; latest: the version it has now;
+    tuning: the trials that choose its parameters.
+    """
 
     name: str
     entry: str
@@ -45,6 +48,7 @@ class SpacePlan:
     latest: Version | None
     evaluations: tuple[str, ...] = ()
     forced: bool = False
+    tuning: Tuning | None = None
 
     @property
     def idle(self) -> bool:
@@ -139,27 +143,35 @@ def make_plan(
     scans = {name: _scan(pipeline, name, cache) for name in used}
     decided: dict[str, SpacePlan] = {}
     for name in names:
-        recipe, scan = pipeline.recipe(name), scan_of(pipeline, name, scans)
+        scan = scan_of(pipeline, name, scans)
         newest = {space: store.space(space).latest() for space in pipeline.outputs(name)}
         upstream = [decided[space] for space in pipeline.upstreams(name)]
+        tuning = tuning_of(pipeline, name, scan.digest, _numbers(upstream))
+        unsettled = tuning is not None and not tuning.settled
+        now = tuned(pipeline, name, tuning)
+        recipe = now.recipe(name)
         upstream_only = bool(pipeline.spaces[name].fuse)
         start = given(pipeline, name, cache)
         forced = force and (not chosen or name in chosen)
-        reason = _reason(recipe, scan, newest, upstream, start, forced=forced)
+        reason = _reason(None if unsettled else recipe, scan, newest, upstream, start, forced=forced)
+        if tuning is not None and (unsettled or forced):
+            reason = "; ".join(
+                filter(None, (reason, f"tune: {len(tuning.trials)} trials again" if forced else str(tuning)))
+            )
         if reason and extent:
-            extended = reason + _extent(pipeline, name, scan, made(newest), upstream, start, reason)
+            extended = reason + _extent(now, name, scan, made(newest), upstream, start, reason)
         for space, latest in newest.items():
             if reason and latest is not None:  # where the width is known only after fitting, the step says so
                 for version in _read_from(store, space, latest):
-                    width = getattr(recipe, "dim", None) or version.dim
+                    width = (None if unsettled else getattr(recipe, "dim", None)) or version.dim
                     entity = recipe.entity if space == name and not upstream_only else version.manifest.entity
                     check_replaced(version, entity, width, recipe.similarity, replace=replace)
             scored = set() if latest is None or reason else {row["fingerprint"] for row in store.metrics(latest)}
             asked = pipeline.evaluations(space)
             due = tuple(e.name for e in asked if evaluation_fingerprint(pipeline, e, cache) not in scored)
             action: Literal["embed", "up to date"] = "embed" if reason else "up to date"
-            said = (extended if extent else reason) if reason else _idle_reason(due)
-            decided[space] = SpacePlan(space, name, action, said, recipe.fingerprint, scan, latest, due, forced)
+            said = (extended if extent else reason) if reason else _idle_reason(due, tuning)
+            decided[space] = SpacePlan(space, name, action, said, recipe.fingerprint, scan, latest, due, forced, tuning)
     versions = {s.name: s.latest.number for s in decided.values() if s.latest is not None}
     released = len(versions) == len(decided) and holds(store, versions)
     return Plan(graph, tuple(decided.values()), scans, released)
@@ -233,14 +245,21 @@ def _extent(
     return "" if rows is None else f": {to_embed(latest.first, rows):,} of {len(rows.ids):,} rows to embed"
 
 
-def _idle_reason(due: Sequence[str]) -> str:
-    return f"to be judged: {', '.join(due)}" if due else "same data, same recipe"
+def _idle_reason(due: Sequence[str], tuning: Tuning | None) -> str:
+    idle = f"to be judged: {', '.join(due)}" if due else "same data, same recipe"
+    return f"{idle}; {tuning}" if tuning else idle
+
+
+def _numbers(upstream: Sequence[SpacePlan]) -> dict[str, int] | None:
+    """The versions of the spaces that an entry is made from; None where one of them will change."""
+    found = {space.name: space.latest.number for space in upstream if space.latest and space.action != "embed"}
+    return found if len(found) == len(upstream) else None
 
 
 def _reason(
-    recipe: Embedder[Any], scan: Scan, newest: Mapping[str, Version | None], upstream: Sequence[SpacePlan], start: Start | None, *, forced: bool
+    recipe: Embedder[Any] | None, scan: Scan, newest: Mapping[str, Version | None], upstream: Sequence[SpacePlan], start: Start | None, *, forced: bool
 ) -> str:  # fmt: skip
-    """Why an entry has to be embedded; empty when it need not."""
+    """Why an entry has to be embedded; empty when it need not. recipe : None while it is to be chosen."""
     lack = [space for space, version in newest.items() if version is None]
     if lack:
         return "no version yet" if len(lack) == len(newest) else f"no version of {', '.join(lack)} yet"
@@ -250,7 +269,7 @@ def _reason(
     if latest is None:
         return "its spaces are not of one training"
     manifest = latest.manifest
-    if manifest.fingerprint != recipe.fingerprint:
+    if recipe is not None and manifest.fingerprint != recipe.fingerprint:
         return _recipe_change(recipe, manifest.recipe)
     if manifest.dataset_digest != scan.digest:
         return CHANGED

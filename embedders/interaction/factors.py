@@ -22,6 +22,7 @@ from embedders.base import (
     batches,
     silent,
 )
+from embedders.errors import InputError
 from embedders.interactions import Interactions
 from embedders.start import picked
 
@@ -83,8 +84,19 @@ class Factored(Embedder[Interactions]):
         return "users", "items"
 
 
-def begun(start: Encoder[Any], data: Interactions) -> tuple[Matrix, Matrix]:
-    """The vectors that a start holds of the users and the items of `data`; NaN for those it does not know."""
+def begun(start: Encoder[Any] | None, data: Interactions, dim: int) -> tuple[Matrix, Matrix]:
+    """(users, dim) and (items, dim), the vectors that a start holds of those of `data`; NaN for what it does not know.
+
+    Raises
+    ------
+    InputError : there is no event, or the start is of another width.
+    """
+    if not len(data):
+        raise InputError("Got no event; expected users with items. Is the file empty?")
+    if start is None:
+        return tuple(np.full((len(names), dim), np.nan, np.float32) for names in (data.users, data.items))  # type: ignore[return-value]
     assert isinstance(start, Sides), f"Got a start of {type(start)}; expected Sides."
     users, items = (side for side in start.sides.values() if isinstance(side, Factors))
+    if users.dim != dim:
+        raise InputError(f"Got a start of dimension {users.dim}; expected {dim}. Set dim to it.")
     return picked(users.ids, users.matrix, data.users), picked(items.ids, items.matrix, data.items)

@@ -68,6 +68,8 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show a version: its manifest, its metrics, the releases that hold it, what was quarantined."""
+    from flows.trials_table import listed
+
     store = load_store(file)
     space, _, which = reference.partition("@")
     version = _version(store, reference, quarantine)
@@ -79,6 +81,7 @@ def show(
                 "delta_version": version and version.delta_version,
                 "releases": _releases(store, version) if version else [],
                 "metrics": store.metrics(version) if version else [],
+                "trials": listed(version) if version else [],
                 "quarantine": rejected,
             }
         )
@@ -136,6 +139,7 @@ def _releases(store: VectorStore, version: Version) -> list[dict[str, Any]]:
 
 
 def _print_version(store: VectorStore, version: Version) -> None:
+    from flows.trials_table import table
     from storage.releases import read
 
     held = read(store.paths).holding(version.manifest.space).get(version.number, "in none")
@@ -148,6 +152,11 @@ def _print_version(store: VectorStore, version: Version) -> None:
     if metrics:
         say()
         print_table(["evaluation", "metric", "value", "95 % interval", "time (UTC)"], metrics, ["value"])
+    columns, rows, said = table(version)
+    if rows:
+        say()
+        print_table(columns, rows, columns[:-1])
+        say(said)
 
 
 def _interval(row: dict[str, Any]) -> str:

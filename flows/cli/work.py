@@ -54,6 +54,7 @@ def plan(
     if as_json:
         print_json([{"space": s.name, "action": s.action, "reason": s.reason, "dataset": pipeline.spec(s.name).source, "files": len(s.scan.files), "bytes": s.scan.bytes,
                      "version": s.latest.number if s.latest else None, "evaluate": list(s.evaluations),
+                     "tune": s.tuning.as_dict() if s.tuning else None,
                      "estimate": expected[s.name].as_dict() if s.name in expected else None} for s in found.spaces])  # fmt: skip
         return
     rows = []
