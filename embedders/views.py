@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from embedders.base import Vectors
 from embedders.errors import InputError
+
+Rows = Annotated[
+    str,
+    Field(
+        min_length=1,
+        description="which entities: `any` space holds them, `all` hold them, or the name of a space that does",
+    ),
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +68,22 @@ class Views:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def asked(self, rows: str) -> NDArray[np.bool_]:
+        """(n,) which entities `any` space holds, `all` hold, or the space of that name does.
+
+        Raises
+        ------
+        InputError : there is no such space, or no such entity.
+        """
+        if rows not in ("any", "all", *self.vectors):
+            raise InputError(f"Got rows: {rows!r}; expected any, all or one of {', '.join(self.vectors)}.")
+        if rows == "any":
+            return np.ones(len(self), bool)
+        found = self.complete if rows == "all" else self.rows[rows] >= 0
+        if not found.any():
+            raise InputError("Got rows: all, and no entity that all spaces hold; expected some. Set rows: any.")
+        return found
 
     def select(self, keep: NDArray[np.bool_]) -> Self:
         """The entities marked in `keep` (n,), and of each space their vectors alone."""

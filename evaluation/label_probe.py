@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,10 @@ FOLDS = 5
 MAX_ITERATIONS = 1000
 
 
-def label_probe(vectors: Vectors, labels: Mapping[str, str], *, trivial: Mapping[str, Any] | None = None) -> Report:
+def label_probe(
+    vectors: Vectors, labels: Mapping[str, str], *, trivial: Mapping[str, Any] | None = None,
+    refit: Callable[[Sequence[str]], Any] | None = None,
+) -> Report:  # fmt: skip
     """Accuracy and macro F1 of logistic regression on the vectors, out of fold.
 
     StandardScaler, LogisticRegression(C=0.1, max_iter=1000), StratifiedKFold(5, shuffle=True, random_state=0); both
@@ -32,12 +35,15 @@ def label_probe(vectors: Vectors, labels: Mapping[str, str], *, trivial: Mapping
     labels : the label of each id. Classes of fewer than 5 members are left out and named in the notes.
     trivial : baselines by name ("pixels", "degrees", "one_hot"), each an (n, d) finite matrix aligned with
         `vectors.ids`; one in sparse rows (CSR) is scaled without being centred.
+    refit : of vectors that were learned with labels: the vectors, aligned with `vectors.ids`, learned with the labels of
+        some ids alone. Each fold is then judged on those learned without its labels (nested cross-validation).
 
     Returns
     -------
     Scores `accuracy` (with Wilson's 95 % interval), `macro_f1`, `majority` (share of the largest class), and
     `accuracy[NAME]` for each baseline. Notes: the counts, `dropped_classes` with their sizes, and
-    `folds_not_converged` where the solver stopped early, and the `sizes` of the vectors and the baselines.
+    `folds_not_converged` where the solver stopped early, `nested` where folds were refitted, and the `sizes` of the
+    vectors and the baselines.
 
     Raises
     ------
@@ -54,7 +60,13 @@ def label_probe(vectors: Vectors, labels: Mapping[str, str], *, trivial: Mapping
         )
     baselines = {name: _baseline(name, matrix, len(vectors)) for name, matrix in (trivial or {}).items()}
 
-    guess, unfinished = _out_of_fold(vectors.matrix[kept.rows], kept.codes)
+    again = None
+    if refit is not None:
+
+        def again(train: NDArray[np.int64]) -> Any:
+            return refit([vectors.ids[row] for row in kept.rows[train].tolist()])[kept.rows]
+
+    guess, unfinished = _out_of_fold(vectors.matrix[kept.rows], kept.codes, again)
     hits = int((guess == kept.codes).sum())
     scores = [
         Score("accuracy", hits / len(guess), *wilson(hits, len(guess))),
@@ -73,13 +85,20 @@ def label_probe(vectors: Vectors, labels: Mapping[str, str], *, trivial: Mapping
         "baselines": list(baselines),
         "sizes": {"vectors": size(vectors.matrix)} | {name: size(matrix) for name, matrix in baselines.items()},
     }
+    if refit is not None:
+        notes["nested"] = True
     if any(not_converged.values()):
         notes["folds_not_converged"] = {name: folds for name, folds in not_converged.items() if folds}
     return Report(tuple(scores), notes)
 
 
-def _out_of_fold(matrix: Any, codes: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
-    """The (n,) out-of-fold predictions, and in how many folds the solver stopped before it converged."""
+def _out_of_fold(
+    matrix: Any, codes: NDArray[np.int64], refit: Callable[[NDArray[np.int64]], Any] | None = None
+) -> tuple[NDArray[np.int64], int]:
+    """The (n,) out-of-fold predictions, and in how many folds the solver stopped before it converged.
+
+    refit : the matrix to take for a fold, by the rows it is trained on.
+    """
     from scipy.sparse import issparse
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -93,10 +112,11 @@ def _out_of_fold(matrix: Any, codes: NDArray[np.int64]) -> tuple[NDArray[np.int6
         warnings.simplefilter("ignore", ConvergenceWarning)
         for train, test in StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(codes, codes):
             model = LogisticRegression(C=0.1, max_iter=MAX_ITERATIONS)
+            of_fold = matrix if refit is None else refit(train)
             probe = make_pipeline(StandardScaler(with_mean=not issparse(matrix)), model).fit(
-                matrix[train], codes[train]
+                of_fold[train], codes[train]
             )
-            guess[test] = probe.predict(matrix[test])
+            guess[test] = probe.predict(of_fold[test])
             unfinished += int(max(model.n_iter_) >= MAX_ITERATIONS)
     return guess, unfinished
 

@@ -9,9 +9,10 @@ from pydantic import ValidationError
 
 from embedders.base import Embedder
 from embedders.errors import InputError
+from embedders.fusion.shared import projects
 from embedders.registry import embedder_class
 from embedders.views import Views
-from flows.evaluations import Labelled, LinkPrediction, Ranking
+from flows.evaluations import CrossModal, Labelled, LinkPrediction, Ranking
 from flows.output_plan import sides
 from flows.tune_checks import of_grid, tune_problems
 from flows.yaml_file import explain, unknown_name
@@ -62,12 +63,26 @@ def _evaluation(pipeline: Pipeline, name: str, place: int, evaluation: Any) -> I
             f"got {evaluation.metric} with what a dataset tells, and {name} is fused of {pipeline.spec(name).source}, without one. "
             "Give a file of labels: path, id, label; or judge the spaces that it is made of.",
         )
+    if isinstance(evaluation, CrossModal) and not _projects(pipeline, name):
+        yield (
+            ("evaluate", name, place, "metric"),
+            f"got cross_modal, and {name} is made by {pipeline.spec(name).embedder!r}, which projects no views into one space; "
+            "expected a space that contrastive or cca makes. Take it out.",
+        )
     if isinstance(evaluation, Ranking):
         yield from _ranking(pipeline, name, place)
     if isinstance(evaluation, LinkPrediction):
         yield from _links(pipeline, name, place)
     if isinstance(evaluation, Labelled) and evaluation.labels:
         yield from _labels(pipeline, name, place)
+
+
+def _projects(pipeline: Pipeline, name: str) -> bool:
+    """Whether an embedder leaves a head for each view; of an unknown one, which is said elsewhere, it is not asked."""
+    try:
+        return projects(embedder_class(pipeline.spec(name).embedder))
+    except InputError:
+        return True
 
 
 def _ranking(pipeline: Pipeline, name: str, place: int) -> Iterator[Problem]:

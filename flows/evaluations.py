@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from embedders.base import Vectors
+from embedders.base import Similarity, Vectors
 from embedders.data import Documents, Graph, HeldOut, Images
 from embedders.errors import InputError
 from evaluation.base import Report
+from flows.fusion import beside, cross_modal_report, refitted, views_of, with_views
 from storage import tables
 from storage.digests import DigestCache
 from storage.inputs.specs import Scan
@@ -124,6 +125,14 @@ class LinkPrediction(Evaluated):
     metric: Literal["link_prediction"]
 
 
+class CrossModal(Evaluated):
+    """One view of an entity finds another, of entities that the recipe is fitted again without (contrastive, cca)."""
+
+    metric: Literal["cross_modal"]
+    held_out: int = Field(300, ge=2, description="entities that are kept out of the training and looked for")
+    seed: int = Field(0, ge=0, description="of the draw")
+
+
 class Ranking(Evaluated):
     """What users went on to do stands high among what is recommended to them; trained anew on part of the events."""
 
@@ -170,6 +179,7 @@ Evaluation = Annotated[
     | NearDuplicates
     | NodeClassification
     | LinkPrediction
+    | CrossModal
     | Ranking
     | WordSimilarity
     | Analogies,
@@ -187,6 +197,8 @@ def judge(pipeline: Pipeline, version: Version, evaluation: Any) -> Report:
             return _labels(pipeline, version, evaluation)
         case LinkPrediction():
             return _links(pipeline, version)
+        case CrossModal():
+            return cross_modal_report(pipeline, version, evaluation)
         case Ranking():
             return _ranking(pipeline, version, evaluation)
         case NearDuplicates():
@@ -217,22 +229,29 @@ def _labels(pipeline: Pipeline, version: Version, evaluation: Labelled) -> Repor
             }
         else:
             sets = read_label_sets(pipeline.base / evaluation.path, evaluation.id, evaluation.label)
-        return node_classification(
+        report = node_classification(
             vectors, sets, train=evaluation.train, repeats=evaluation.repeats, seed=evaluation.seed,
             split=None if evaluation.split is None else read_labels(pipeline.base / str(evaluation.path), evaluation.id, evaluation.split),
             trivial=trivial_features(pipeline, version, vectors, sets, kinds=(Graph,)),
         )  # fmt: skip
+        return with_views(report, version)
     labels = labels_for(pipeline, space, evaluation)
-    match evaluation:
-        case LabelProbe():
-            return label_probe(vectors, labels, trivial=trivial_features(pipeline, version, vectors, labels))
-        case Neighbours():
-            return neighbours(vectors, labels, k=evaluation.k, similarity=similarity)
-        case Knn():
-            return knn(vectors, labels, k=evaluation.k, similarity=similarity)
-        case Retrieval():
-            return retrieval(vectors, labels, queries=evaluation.queries, seed=evaluation.seed, similarity=similarity)
-    raise AssertionError(evaluation)
+    if isinstance(evaluation, LabelProbe):
+        trivial = trivial_features(pipeline, version, vectors, labels)
+        report = label_probe(vectors, labels, trivial=trivial, refit=refitted(pipeline, version))
+        return with_views(report, version)
+
+    def judged(rows: Vectors, similarity: Similarity) -> Report:
+        match evaluation:
+            case Neighbours():
+                return neighbours(rows, labels, k=evaluation.k, similarity=similarity)
+            case Knn():
+                return knn(rows, labels, k=evaluation.k, similarity=similarity)
+            case Retrieval():
+                return retrieval(rows, labels, queries=evaluation.queries, seed=evaluation.seed, similarity=similarity)
+        raise AssertionError(evaluation)
+
+    return beside(pipeline, version, judged) if pipeline.spec(space).fuse else judged(vectors, similarity)
 
 
 def _duplicates(version: Version, evaluation: NearDuplicates) -> Report:
@@ -278,19 +297,6 @@ def _links(pipeline: Pipeline, version: Version) -> Report:
     return link_prediction(version.vectors, held, similarity=version.manifest.similarity, training=training)
 
 
-def _views(version: Version, vectors: Vectors) -> dict[str, Any]:
-    """What a space was fused from, each alone; zeros where an entity is not in it."""
-    import numpy as np
-
-    found = {}
-    for space, number in version.manifest.upstream.items():
-        view = Space(version.paths, space).version(number).vectors
-        place = {row: i for i, row in enumerate(view.ids)}
-        rows = np.array([place.get(row, -1) for row in vectors.ids])
-        found[space] = np.where(rows[:, None] >= 0, view.matrix[rows], np.float32(0))
-    return found
-
-
 def trivial_features(
     pipeline: Pipeline,
     version: Version,
@@ -305,7 +311,7 @@ def trivial_features(
 
     space = version.manifest.space
     if pipeline.spec(space).fuse:
-        return _views(version, vectors)
+        return views_of(pipeline, version, vectors)
     kind = Graph if Graph in pipeline.dataset(space).gives else type(pipeline.recipe(space)).data
     if kind not in kinds:
         return None

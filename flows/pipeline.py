@@ -105,6 +105,8 @@ class SpaceSpec(Frozen):
             raise ValueError("a dataset, or fuse with the names of spaces")
         if self.fuse and (self.start or self.fold_in):
             raise ValueError("neither start nor fold_in beside fuse")
+        if len(set(self.fuse)) < len(self.fuse):
+            raise ValueError("each space once in fuse")
         return self
 
     @property

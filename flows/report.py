@@ -16,6 +16,7 @@ from evaluation.neighbours import nearest
 from flows import recommend
 from flows.contact_sheet import contact_sheet
 from flows.evaluations import NearDuplicates
+from flows.fusion import no_better
 from flows.labels import known_labels, read_dataset
 from flows.pictures import draw
 from flows.pipeline import Pipeline
@@ -100,6 +101,16 @@ def headline(ref: ScoreRef) -> str:
     return ", ".join(shown) + (f" ({', '.join(baselines)})" if baselines else "")
 
 
+def warnings(rows: Sequence[Row]) -> list[str]:
+    """Where a fused space is no better than one of the spaces it is made of, by an evaluation that judged both."""
+    return [
+        f"{row.space}: {score.evaluation} {said}; fusing does not help here. Leave out the spaces that hurt, or choose weights (weigh_by)."
+        for row in rows
+        for score in row.scores
+        if (said := no_better(score.scores, score.views))
+    ]
+
+
 def _companion(metric: str) -> bool:
     """Whether a score is shown beside the headline, as those within the first k are; one of a baseline is not."""
     return metric in COMPANIONS or ("@" in metric and "[" not in metric)
@@ -121,7 +132,8 @@ def write_report(pipeline: Pipeline, run: str, rows: Sequence[Row], released: Re
                 (folder / name).write_bytes(content)
             sections.append(_section(pipeline, version, list(pictures), row.scores) + lack)
     report = folder / "report.md"
-    pieces = [f"# polyvec run {run}", markdown_table(rows), _told(released, rows), *sections]
+    cautions = [f"**Warning.** {_safe(text)}" for text in warnings(rows)]
+    pieces = [f"# polyvec run {run}", markdown_table(rows), *cautions, _told(released, rows), *sections]
     report.write_bytes("\n\n".join(pieces).encode())
     return report
 
@@ -131,12 +143,19 @@ def _pictures(pipeline: Pipeline, version: Version) -> tuple[dict[str, bytes], s
     space = version.manifest.space
     labels = known_labels(pipeline, space)
     found, lack = {f"{space}.png": draw(version, labels)}, ""
-    if len(version) > 1 and issubclass(type(pipeline.recipe(space)).data, Images):
+    if len(version) > 1 and (pictured := _pictured(pipeline, space)):
         try:  # (no space has a name with a tilde)
-            found[f"{space}~neighbours.png"] = contact_sheet(version, read_dataset(pipeline, space), labels)
+            found[f"{space}~neighbours.png"] = contact_sheet(version, read_dataset(pipeline, pictured), labels)
         except PolyvecError as error:
             lack = f"\nNo contact sheet: {_safe(str(error))}\n"
     return found, lack
+
+
+def _pictured(pipeline: Pipeline, space: str) -> str:
+    """The space of pictures that a space is, or is fused from, by way of others, too; empty when there is none."""
+    if pipeline.spec(space).fuse:
+        return next(filter(None, (_pictured(pipeline, view) for view in pipeline.upstreams(space))), "")
+    return space if issubclass(type(pipeline.recipe(space)).data, Images) else ""
 
 
 def inline(report: AnyPath) -> str:
@@ -208,6 +227,7 @@ def _section(pipeline: Pipeline, version: Version, pictures: Sequence[str], scor
         *_told_of_rows(pipeline, version),
         *(f"![{m.space}]({picture})\n" for picture in pictures),
     ]
+    lines += _told_of_views(version, scores)
     lines += trials_lines(version)
     if one_hot := next((ref.sizes["one_hot"] for ref in scores if "one_hot" in ref.sizes), None):
         mine = 4 * len(version) * version.dim
@@ -222,6 +242,34 @@ def _section(pipeline: Pipeline, version: Version, pictures: Sequence[str], scor
             for row, line in zip(some, neighbours_of(version, some, 6), strict=True)
         ]
     return "\n".join(lines) + "\n"
+
+
+def _told_of_views(version: Version, scores: Sequence[ScoreRef]) -> list[str]:
+    """Of a fused space: which spaces hold how many entities, what they weigh, and a table of single views beside it."""
+    machine, lines = version.manifest.machine, []
+    if patterns := machine.get("patterns"):
+        held = ", ".join(f"{_safe(views)} {n:,}" for views, n in patterns.items())
+        lines.append(f"Entities by the spaces that hold them: {held}.\n")
+    if weights := machine.get("weights"):
+        given = ", ".join(f"{_safe(space)} {weight:g}" for space, weight in weights.items())
+        chosen = machine.get("weighed_by")
+        how = (
+            f" (chosen by {chosen['measure']}: {chosen['score']:.3f}, equal weights {chosen['equal']:.3f})"
+            if chosen
+            else ""
+        )
+        lines.append(f"Weights: {given}{how}.\n")
+    for score in scores:
+        if score.views:
+            headline, value = next(iter(score.scores.items()))
+            lines += [
+                f"| {_safe(score.evaluation)} | {headline} |",
+                "|---|---|",
+                f"| **{_safe(score.space)}** | {value:.3f} |",
+            ]
+            lines += [f"| {_safe(view)} | {score.scores[f'{headline}[{view}]']:.3f} |" for view in score.views]
+            lines.append("")
+    return lines
 
 
 def _told_of_rows(pipeline: Pipeline, version: Version) -> list[str]:

@@ -66,7 +66,7 @@ class ScoreRef(Reference):
     """What an evaluation found, headline first.
 
     n : rows, pairs or questions it was measured on. sizes : what the vectors and the baselines cost, by name: "dim",
-        "bytes" and, of a sparse matrix, "sparse_bytes".
+        "bytes" and, of a sparse matrix, "sparse_bytes". views: of a fused space, those that stand beside it.
     """
 
     space: str
@@ -75,6 +75,7 @@ class ScoreRef(Reference):
     scores: dict[str, float]
     n: int | None = None
     sizes: dict[str, dict[str, int]] = {}
+    views: tuple[str, ...] = ()
 
 
 class ReleaseRef(Reference):
@@ -208,8 +209,9 @@ def evaluate_space(pipeline: Pipeline, ref: VersionRef, name: str) -> ScoreRef:
 
 def _score_ref(space: str, version: int, name: str, notes: Mapping[str, Any], scores: dict[str, float]) -> ScoreRef:
     return ScoreRef(
-        space=space, version=version, evaluation=name, scores=scores, n=notes.get("n"), sizes=notes.get("sizes", {})
-    )
+        space=space, version=version, evaluation=name, scores=scores, n=notes.get("n"), sizes=notes.get("sizes", {}),
+        views=notes.get("views", ()),
+    )  # fmt: skip
 
 
 def recorded_scores(pipeline: Pipeline, version: Version) -> list[ScoreRef]:

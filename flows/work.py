@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from embedders.base import Batch, Embedder, Encoder, Progress, Sides
-from embedders.views import Views
 from flows import starts
+from flows.fusion import read_views
 from flows.made import Made
 from flows.pipeline import Pipeline
 from flows.progress import board
@@ -30,7 +30,7 @@ def read(
 ) -> Any:
     """The data that an entry is learned from."""
     if pipeline.spec(name).fuse:
-        return Views.of({space: version.vectors for space, version in upstream.items()})
+        return read_views(recipe, upstream)
     return pipeline.dataset(name).read(scan, recipe.data, cache=pipeline.vectors.paths.cache, progress=progress)
 
 

@@ -119,6 +119,7 @@ TAGS = {
         "near_duplicates",
         "node_classification",
         "link_prediction",
+        "cross_modal",
         "ranking",
         "word_similarity",
         "analogies",

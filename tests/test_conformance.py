@@ -40,6 +40,8 @@ PARAMETERS = {  # small where the defaults are for large data; an embedder that 
     "tfidf": {"dim": 8},
     "one-hot": {"dim": 20},
     "als": {"dim": 8, "regularization": 1.0},
+    "cca": {"dim": 4},
+    "contrastive": {"dim": 8},
     "bpr": {"dim": 8},
     "categories": {"epochs": 10, "hidden": [16]},
 }

@@ -1,5 +1,7 @@
 """Spaces made of spaces."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -198,3 +200,227 @@ def test_components_are_those_of_scikit_learn(shape):
 def test_fusing_tells_what_no_view_tells_alone(tmp_path):
     example = views_example(tmp_path)
     assert Concat().fit(example.data).mode["patterns"] == {"colour+shape": 18, "shape": 1, "colour": 1}
+
+
+# ---- chosen weights
+
+
+def judged_views(n=120, classes=3, seed=0):
+    """A space that tells the label, one that tells it worse, and one of loud noise."""
+    rng = np.random.default_rng(seed)
+    label = np.arange(n) % classes
+    ids = [f"ид {i}" for i in range(n)]
+    found = {}
+    for name, spread in (("good", 0.4), ("fair", 1.0), ("noise", None)):
+        centres = 0 if spread is None else np.eye(classes, 6)[label]
+        found[name] = Vectors("thing", ids, (centres + (spread or 1) * rng.normal(size=(n, 6))).astype(np.float32))
+    return Views.of(found), {name: str(kind) for name, kind in zip(ids, label.tolist(), strict=True)}
+
+
+def by_labels(views, labels):
+    told = {name: (label,) for name, label in labels.items()}
+    return Concat(weigh_by={"labels": "x.csv"}).fit(replace(views, told=told))
+
+
+def test_a_space_that_only_hurts_gets_no_weight():
+    found = by_labels(*judged_views())
+    weights, told = found.mode["weights"], found.mode["weighed_by"]
+    assert weights["good"] == 1 and weights["noise"] < 0.3
+    assert told["score"] > told["equal"]
+    assert told["n"] == 120
+    assert set(told["alone"]) == {"good", "fair", "noise"}
+    if not weights["noise"]:
+        assert found.dim == 6 * sum(weight > 0 for weight in weights.values())
+
+
+def test_what_was_not_seen_scores_no_better_by_luck():
+    """Labels that nothing tells: what is chosen looks better than chance, what is told of unseen folds does not."""
+    views, labels = judged_views()
+    rng = np.random.default_rng(1)
+    shuffled = dict(zip(labels, rng.permutation(list(labels.values())).tolist(), strict=True))
+    told = by_labels(views, shuffled).mode["weighed_by"]
+    assert told["score"] > told["equal"]
+    assert told["unseen"] < told["score"]
+
+
+def test_weights_by_links():
+    views, labels = judged_views()
+    ids = views.ids
+    links = {a: tuple(b for b in ids[i + 1 : i + 30] if labels[a] == labels[b]) for i, a in enumerate(ids)}
+    recipe = Concat(weigh_by={"links": "x.tsv"})
+    found = recipe.fit(replace(views, told=links | {"gone": ("ид 1",)}))
+    assert found.mode["weights"]["good"] == 1 and found.mode["weights"]["noise"] < 0.6
+    told = found.mode["weighed_by"]
+    assert told["score"] >= max(told["equal"], *told["alone"].values())
+    with pytest.raises(InputError, match="Got 1 links between entities"):
+        recipe.fit(replace(views, told={"ид 1": ("ид 2", "gone")}))
+
+
+def test_choosing_by_nothing():
+    views, _ = judged_views()
+    with pytest.raises(InputError, match=r"without what 'x\.csv' tells"):
+        Concat(weigh_by={"labels": "x.csv"}).fit(views)
+    with pytest.raises(InputError, match="Got 0 labelled entities of 0 labels"):
+        by_labels(views, {"other": "a"})
+    with pytest.raises(ValueError, match="either labels or links"):
+        Concat(weigh_by={})
+    with pytest.raises(ValueError, match="either weights or weigh_by"):
+        Concat(weights={"a": 1}, weigh_by={"labels": "x.csv"})
+
+
+def test_the_file_is_part_of_the_fingerprint(tmp_path):
+    def recipe(folder):
+        return Concat(weigh_by={"labels": "labels.csv"}).located(folder)
+
+    for folder, text in (("a", "id,label\nx,1\n"), ("b", "id,label\nx,1\n"), ("c", "id,label\nx,2\n")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "labels.csv").write_text(text)
+    a, b, c = (recipe(tmp_path / name).fingerprint for name in "abc")
+    assert a == b != c
+    with pytest.raises(InputError, match="no such file"):
+        recipe(tmp_path).fingerprint  # noqa: B018
+
+
+def test_weights_are_chosen_in_a_run_and_judged_without_the_labels_that_are_asked(folder):
+    text = PIPELINE.replace("params: {dim: 3}", "params: {weigh_by: {labels: labels.csv}}")
+    (folder / "polyvec.yaml").write_text(text)
+    found = Pipeline.load(folder / "polyvec.yaml")
+    refs = [steps.embed(found, name, name)[name] for name in ("a", "b", "both")]
+    both = found.vectors.space("both").latest()
+    assert set(both.manifest.machine["weighed_by"]) == {"measure", "n", "score", "equal", "unseen", "alone"}
+    steps.evaluate_space(found, refs[-1], "probe")
+    notes = [row["notes"] for row in found.vectors.metrics(both) if row["notes"]]
+    assert '"nested": true' in notes[0]
+    assert {s.reason for s in make_plan(found).spaces} <= {"same data, same recipe", "to be judged: kind"}
+    with (folder / "labels.csv").open("a") as file:
+        file.write("n100,1\n")
+    assert {s.name: s.action for s in make_plan(Pipeline.load(folder / "polyvec.yaml")).spaces}["both"] == "embed"
+
+
+# ---- odd views
+
+
+def test_a_view_of_equal_vectors_stays_silent():
+    ids = [f"n{i}" for i in range(50)]
+    rng = np.random.default_rng(0)
+    good = Vectors("thing", ids, rng.normal(size=(50, 3)).astype(np.float32))
+    flat = Vectors("thing", ids, np.full((50, 4), 0.1, np.float32))
+    found = Concat().fit(Views.of({"good": good, "flat": flat})).matrix
+    assert np.abs(found[:, 3:]).max() == 0
+    assert np.isfinite(Concat(dim=5).fit(Views.of({"good": good, "flat": flat})).matrix).all()
+
+
+def test_one_row():
+    data = views(a=(["x"], [[1, 2]]), b=(["x"], [[3]]))
+    assert np.array_equal(Concat().fit(data).matrix, np.zeros((1, 3), np.float32))
+    assert Concat(dim=1).fit(data).matrix.tolist() == [[0]]
+
+
+def test_each_space_on_its_own_directions():
+    rng = np.random.default_rng(0)
+    ids = [f"n{i}" for i in range(60)]
+    wide = (rng.normal(size=(60, 2)) @ rng.normal(size=(2, 30))).astype(np.float32)
+    data = views(a=(ids, wide), b=(ids[5:], wide[5:, :3]))
+    found = Concat(view_dim=2).fit(data)
+    assert found.dim == 4
+    assert np.isclose((found.matrix[:, :2] ** 2).sum(axis=1).mean(), 1, atol=1e-5)
+    whole = Concat(weights={"b": 0}).fit(data).matrix
+    assert np.allclose(whole @ whole.T, found.matrix[:, :2] @ found.matrix[:, :2].T, atol=1e-3)
+
+
+def test_most_entities_lack_a_view():
+    rng = np.random.default_rng(0)
+    ids = [f"n{i}" for i in range(300)]
+    data = views(a=(ids, rng.normal(size=(300, 8))), b=(ids[:3], rng.normal(size=(3, 8))))
+    found = Concat().fit(data)
+    assert np.isfinite(found.matrix).all()
+    assert found.imputed.sum() == 297
+    assert np.abs(found.matrix[3:, 8:]).max() < 20
+
+
+def test_entities_of_spaces_without_weight_are_counted():
+    data = views(a=(["x", "y"], [[1], [2]]), b=(["y", "z"], [[3], [4]]))
+    assert Concat(weights={"b": 0}).fit(data).mode["left_out"] == 1
+    assert "left_out" not in Concat().fit(data).mode
+
+
+def test_a_space_twice(folder):
+    (folder / "polyvec.yaml").write_text(PIPELINE.replace("fuse: [a, b]", "fuse: [a, a]"))
+    with pytest.raises(InputError, match="each space once in fuse"):
+        Pipeline.load(folder / "polyvec.yaml")
+
+
+def test_a_fused_space_of_fused_spaces(folder):
+    text = PIPELINE.replace("spaces:\n", "spaces:\n  more: {fuse: [both, a], embedder: concat}\n")
+    (folder / "polyvec.yaml").write_text(text)
+    found = Pipeline.load(folder / "polyvec.yaml")
+    assert [s.name for s in make_plan(found).spaces] == ["a", "b", "both", "more"]
+    for name in ("a", "b", "both", "more"):
+        steps.embed(found, name, name)
+    more = found.vectors.space("more").latest()
+    assert (more.manifest.upstream, more.dim) == ({"both": 1, "a": 1}, 5)
+    with (folder / "right.tsv").open("a") as file:
+        file.write("n5\tn39\n")
+    assert {s.name: s.reason for s in make_plan(found).spaces}["more"] == "both will change"
+
+
+# ---- fusing that does not help is said
+
+
+def test_a_fused_space_that_is_no_better_is_warned_of(folder):
+    from flows.report import Row, warnings, write_report
+
+    text = PIPELINE.replace("params: {dim: 3}", "params: {dim: 1}")
+    (folder / "polyvec.yaml").write_text(text)
+    found = Pipeline.load(folder / "polyvec.yaml")
+    refs = [steps.embed(found, name, name)[name] for name in ("a", "b", "both")]
+    scores = [steps.evaluate_space(found, refs[-1], name) for name in ("kind", "probe")]
+    assert all(score.views == ("a", "b") for score in scores)
+    assert all({f"{next(iter(s.scores))}[{view}]" for view in "ab"} <= set(s.scores) for s in scores)
+    again = steps.recorded_scores(found, found.vectors.space("both").latest())
+    assert again == scores
+    worse = [s.model_copy(update={"scores": {**s.scores, next(iter(s.scores)): 0.01}}) for s in scores]
+    rows = [Row.of(refs[-1], worse)]
+    assert len(warnings(rows)) == 2
+    assert f"both: kind {next(iter(worse[0].scores))} 0.010 is not better than" in warnings(rows)[0]
+    report = write_report(found, "r", rows).read_text()
+    assert "**Warning.** both: kind" in report
+    assert "Entities by the spaces that hold them: a+b 25, b 10, a 5." in report
+    assert "| **both** | 0.010 |" in report
+    better = [s.model_copy(update={"scores": {**s.scores, next(iter(s.scores)): 2.0}}) for s in scores]
+    assert not warnings([Row.of(refs[-1], better)])
+
+
+def test_a_row_that_a_view_lacks_counts_as_missed(folder):
+    found = Pipeline.load(folder / "polyvec.yaml")
+    refs = {name: steps.embed(found, name, name)[name] for name in ("a", "b", "both")}
+    both = steps.evaluate_space(found, refs["both"], "kind")
+    text = PIPELINE.replace("evaluate:", "evaluate:\n  a: [{name: kind, metric: neighbours, path: labels.csv, k: 2}]")
+    (folder / "polyvec.yaml").write_text(text)
+    alone = steps.evaluate_space(Pipeline.load(folder / "polyvec.yaml"), refs["a"], "kind")
+    headline = next(iter(alone.scores))
+    assert (both.n, alone.n) == (40, 30)
+    assert both.scores[f"{headline}[a]"] == pytest.approx(alone.scores[headline] * 30 / 40)
+
+
+def test_cross_modal_needs_heads(folder):
+    (folder / "polyvec.yaml").write_text(PIPELINE.replace("both: [", "both: [{name: find, metric: cross_modal}, "))
+    with pytest.raises(InputError, match="got cross_modal, and both is made by 'concat'"):
+        Pipeline.load(folder / "polyvec.yaml")
+
+
+def test_a_probe_refits_without_the_labels_it_asks():
+    """Vectors that are the labels themselves, of the ids that may be used: they tell nothing of the others."""
+    from evaluation.label_probe import label_probe
+
+    ids = [f"n{i}" for i in range(60)]
+    labels = {name: str(i % 3) for i, name in enumerate(ids)}
+
+    def of(known):
+        return np.float32([[labels[name] == kind and name in known for kind in "012"] for name in ids])
+
+    leaked = Vectors("thing", ids, of(set(ids)))
+    assert label_probe(leaked, labels).headline.value == 1
+    nested = label_probe(leaked, labels, refit=lambda known: of(set(known)))
+    assert nested.headline.value < 0.5
+    assert nested.notes["nested"]

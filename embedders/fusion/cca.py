@@ -7,31 +7,29 @@ econometrics of joint production", Journal of Econometrics 1976.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from embedders.base import Embedder, Encoder, Matrix, Progress, silent
+from embedders.base import Encoder, Matrix, Progress, silent
 from embedders.errors import InputError
 from embedders.fusion.principal import centred, directions
-from embedders.fusion.shared import Head, Shared, mode_of, pairs_of
+from embedders.fusion.shared import Head, Projection, Shared, mode_of, pairs_of
 from embedders.kernels.blas import one_thread
 from embedders.views import Views
 
 
-class Cca(Embedder[Views]):
+class Cca(Projection):
     """Regularised canonical correlation analysis of two spaces, or of several."""
 
     kind: ClassVar[str] = "cca"
-    data: ClassVar[type] = Views
     encoder: ClassVar[type] = Shared
-    entity: ClassVar[str] = "entity"
     deterministic: ClassVar[bool] = True
 
-    dim: PositiveInt = Field(64, description="canonical directions that are kept, at most as many as there are")
+    dim: PositiveInt = Field(32, description="canonical directions that are kept, at most as many as there are")
     ridge: PositiveFloat = Field(
         0.3, description="added to the variance in each direction, as a share of the mean variance of the space"
     )
@@ -44,22 +42,13 @@ class Cca(Embedder[Views]):
         ------
         InputError : a space shares too few ids with the others, has equal vectors, or there are fewer directions than `dim`.
         """
+        data.asked(self.rows)
         pairs = pairs_of(data)
         with one_thread():
             heads, correlations = canonical(data, pairs, self.dim, self.ridge, self.power)
         shared = {f"{a}+{b}": n for (a, b), n in pairs.items()}
         told = {"shared": shared, "correlations": [round(float(value), 4) for value in correlations[:10]]}
         return Shared(self, heads, mode=mode_of(data, reproducible="same bytes", **told))
-
-    @classmethod
-    def restore(
-        cls,
-        recipe: Self,
-        arrays: Mapping[str, NDArray[Any]],
-        texts: Mapping[str, Sequence[str]],
-        mode: Mapping[str, Any],
-    ) -> Shared:
-        return Shared.of(recipe, arrays, texts["spaces"], mode)
 
 
 def canonical(

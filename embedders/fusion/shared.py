@@ -6,16 +6,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedders.base import Batch, Encoder, Matrix, Progress, Vectors, silent
+from embedders.base import Batch, Embedder, Encoder, Matrix, Progress, Vectors, silent
 from embedders.data import Rejected
 from embedders.errors import InputError
 from embedders.fusion.principal import EQUAL
-from embedders.views import Views
+from embedders.views import Rows, Views
 
 ROWS_AT_ONCE = 65536
 
@@ -40,23 +40,47 @@ class Head:
         scale = np.linalg.norm(self.mean) + np.linalg.norm(matrix, axis=1, keepdims=True)
         rest = matrix - self.mean
         rest *= np.linalg.norm(rest, axis=1, keepdims=True) > EQUAL * scale
-        out = rest @ self.weights[0]
+        out: NDArray[np.floating[Any]] = rest @ self.weights[0]
         if len(self.weights) > 1:
             out = np.maximum(out + self.bias, 0) @ self.weights[1]
         return unit(out)
 
 
-def unit(matrix: Matrix) -> Matrix:
+def unit(matrix: NDArray[np.floating[Any]]) -> Matrix:
     """(n, d) float32 the rows at length 1; zeros stay."""
     lengths = np.linalg.norm(matrix, axis=1, keepdims=True)
     found: Matrix = (matrix / np.where(lengths > 1e-12, lengths, np.inf)).astype(np.float32)
     return found
 
 
+class Projection(Embedder[Views]):
+    """Base of recipes that learn heads."""
+
+    data: ClassVar[type] = Views
+    entity: ClassVar[str] = "entity"
+
+    rows: Rows = "any"
+
+    @classmethod
+    def restore(
+        cls,
+        recipe: Self,
+        arrays: Mapping[str, NDArray[Any]],
+        texts: Mapping[str, Sequence[str]],
+        mode: Mapping[str, Any],
+    ) -> Shared:
+        heads = {}
+        for place, space in enumerate(texts["spaces"]):
+            layers = [arrays[name] for layer in (0, 1) if (name := f"{place}.weights{layer}") in arrays]
+            heads[space] = Head(arrays[f"{place}.mean"], layers, arrays[f"{place}.bias"])
+        return Shared(recipe, heads, mode=mode)
+
+
 @dataclass(frozen=True, eq=False)
 class Shared(Encoder[Views]):
     """A head for each space. The vector of an entity is the mean direction of what the heads make of those it has."""
 
+    recipe: Projection
     heads: Mapping[str, Head]
 
     @property
@@ -81,26 +105,34 @@ class Shared(Encoder[Views]):
             raise InputError(f"Got vectors of shape {matrix.shape} of {space!r}; expected (n, {len(head.mean)}).")
         return head(matrix)
 
+    def excluded(self, data: Views) -> Mapping[str, int]:
+        left = len(data) - int(data.asked(self.recipe.rows).sum())
+        return {f"not asked for by rows: {self.recipe.rows}": left} if left else {}
+
     def encode(self, data: Views, *, progress: Progress = silent) -> Iterator[Batch]:
         """Vectors of length 1 of the entities; one of which nothing is left is rejected."""
-        for first in range(0, len(data), ROWS_AT_ONCE):
-            ids = data.ids[first : first + ROWS_AT_ONCE]
+        asked = np.flatnonzero(data.asked(self.recipe.rows))
+        for first in range(0, len(asked), ROWS_AT_ONCE):
+            places = asked[first : first + ROWS_AT_ONCE]
+            ids = [data.ids[row] for row in places.tolist()]
             total = np.zeros((len(ids), self.dim), np.float32)
             for space in self.heads:
-                rows = data.rows[space][first : first + ROWS_AT_ONCE]
+                rows = data.rows[space][places]
                 here = np.flatnonzero(rows >= 0)
                 total[here] += self.project(space, data.vectors[space].matrix[rows[here]])
             matrix = unit(total)
             some = matrix.any(axis=1)
-            message = "its vectors are the mean of their spaces, or point against each other, and nothing is left of them"
-            rejected = (Rejected(ids[row], ids[row], "zero_vector", message) for row in np.flatnonzero(~some))
-            good = np.flatnonzero(some)
+            message = (
+                "its vectors are the mean of their spaces, or point against each other, and nothing is left of them"
+            )
+            rejected = (Rejected(ids[row], ids[row], "zero_vector", message) for row in np.flatnonzero(~some).tolist())
+            good = np.flatnonzero(some).tolist()
             vectors = Vectors(self.entity, [ids[row] for row in good], matrix[good])
             yield Batch(vectors, rejected=tuple(rejected))
-            progress(first + len(ids), len(data), "entities")
+            progress(first + len(ids), len(asked), "entities")
 
     def arrays(self) -> Mapping[str, NDArray[Any]]:
-        found = {}
+        found: dict[str, NDArray[Any]] = {}
         for place, head in enumerate(self.heads.values()):
             found |= {f"{place}.mean": head.mean, f"{place}.bias": head.bias}
             found |= {f"{place}.weights{layer}": weights for layer, weights in enumerate(head.weights)}
@@ -109,16 +141,10 @@ class Shared(Encoder[Views]):
     def texts(self) -> Mapping[str, Sequence[str]]:
         return {"spaces": list(self.heads)}
 
-    @classmethod
-    def of(
-        cls, recipe: Any, arrays: Mapping[str, NDArray[Any]], spaces: Sequence[str], mode: Mapping[str, Any]
-    ) -> Shared:
-        """The encoder whose `arrays` these are."""
-        heads = {}
-        for place, space in enumerate(spaces):
-            layers = [arrays[name] for layer in (0, 1) if (name := f"{place}.weights{layer}") in arrays]
-            heads[space] = Head(arrays[f"{place}.mean"], layers, arrays[f"{place}.bias"])
-        return cls(recipe, heads, mode=mode)
+
+def projects(recipe: type[Embedder[Any]] | None) -> bool:
+    """Whether recipes of a class leave a head for each space; not all name the class of their encoder."""
+    return issubclass(getattr(recipe, "encoder", object), Shared)
 
 
 def pairs_of(data: Views) -> dict[tuple[str, str], int]:

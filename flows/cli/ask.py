@@ -30,20 +30,21 @@ def search(
         list[str],
         typer.Argument(
             metavar="QUERY...",
-            help="An id of the space, or (in a space of pictures) a picture file; an id goes before a file of the same "
-            "name, ./NAME is always a file.",
+            help="An id of the space; or a picture file (in a space of pictures), or a text in quotes (in a space of documents); "
+            "or either of them in a space that such spaces were projected into (contrastive, cca). An id goes before a "
+            "file or text of the same name, ./NAME is always a file.",
         ),
     ],
     k: K = 10,
     file: File = DEFAULT_FILE,
     as_json: Json = False,
 ) -> None:
-    """Find the rows nearest to one row, to a picture file, or to a word that is composed of subwords."""
+    """Find the rows nearest to one row, to a picture file, a text, or to a word that is composed of subwords."""
     from evaluation.neighbours import best
     from storage.lookup import Lookup
 
     lookup = Lookup(load_store(file).find(reference))
-    rows, vectors = _vectors(lookup, queries)
+    rows, vectors = _vectors(lookup, queries, file)
     similarity = lookup.version.manifest.similarity
     sign = -1 if similarity == "l2" else 1
     answers: list[Found] = []
@@ -84,7 +85,7 @@ def analogy(
             f"Got {' '.join(words)!r}; expected words with + and - between them, as in: king - man + woman"
         )
     lookup = Lookup(load_store(file).find(reference))
-    rows, vectors = _vectors(lookup, asked, fold=True)
+    rows, vectors = _vectors(lookup, asked, file, fold=True)
     among = similarities(vectors, vectors, "cosine")
     scores = combined(_similarities(lookup, vectors, "cosine"), among, signs, how)
     found = best(scores, k, exclude=list(rows.values()))
@@ -115,7 +116,7 @@ def recommend(
         err.print(f"{user!r} has met every item that has a vector.", markup=False, soft_wrap=True)
 
 
-def _vectors(lookup: Lookup, asked: Sequence[str], *, fold: bool = False) -> tuple[dict[str, int], Matrix]:
+def _vectors(lookup: Lookup, asked: Sequence[str], file: Path, *, fold: bool = False) -> tuple[dict[str, int], Matrix]:
     """Rows of the ids among some queries, and a vector of each query (t, dim): its row's, else one that is made of it.
 
     fold : where there is no such id, look for it in lower case.
@@ -126,9 +127,9 @@ def _vectors(lookup: Lookup, asked: Sequence[str], *, fold: bool = False) -> tup
     """
     import numpy as np
 
-    from flows.queries import takes_pictures
+    from flows.queries import takes_pictures, takes_texts
 
-    pictures = takes_pictures(lookup.version)
+    pictures, texts = takes_pictures(lookup.version), takes_texts(lookup.version)
     found = lookup.rows(name for name in asked if not (pictures and name.startswith("./")))
     if fold and (left := [name for name in asked if name not in found]):
         lower = lookup.rows({name.lower() for name in left})
@@ -138,24 +139,24 @@ def _vectors(lookup: Lookup, asked: Sequence[str], *, fold: bool = False) -> tup
     place = {name: i for i, name in enumerate([*found, *unseen])}
     parts = [lookup.vectors(rows)]
     if unseen:
-        parts.append(_embedded(lookup, unseen) if pictures else _composed(lookup, unseen))
+        made = _embedded(lookup, unseen, file, texts=texts) if pictures or texts else _composed(lookup, unseen)
+        parts.append(made)
     matrix = np.concatenate(parts)
     return found, matrix[[place[name] for name in asked]]
 
 
-def _embedded(lookup: Lookup, names: Sequence[str]) -> Matrix:
-    """(names, dim) vectors of picture files, and a line that says so."""
-    from flows.queries import embed_pictures
+def _embedded(lookup: Lookup, names: Sequence[str], file: Path, *, texts: bool) -> Matrix:
+    """(names, dim) vectors of picture files and texts, and a line that says so. texts : the space takes texts."""
+    from flows.queries import embed_queries, tokens_of
 
     version = lookup.version
     for name in names:
-        if not Path(name).is_file():
+        if not texts and not Path(name).is_file():
             raise _unknown(lookup, name, " and no picture file")
-    vectors = embed_pictures(version, names)
-    for name in names:
-        text = f"{name!r} is a picture file; its vector was made with the encoder of {version.manifest.space} @ {version.number}."
+    answered = embed_queries(version, names, tokens_of(file) if texts else {})
+    for text in answered.told:
         err.print(text, markup=False, soft_wrap=True)
-    return vectors
+    return answered.vectors
 
 
 def _unknown(lookup: Lookup, name: str, also: str = "") -> InputError:

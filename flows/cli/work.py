@@ -186,16 +186,19 @@ def _idle_results(pipeline: Pipeline, found: Plan, *, promote: bool) -> Results:
 
 
 def _print_results(results: Results, as_json: bool, *, idle: bool) -> None:
-    from flows.report import cells
+    from flows.report import cells, warnings
 
+    cautions = warnings(results.rows)
     if as_json:
-        print_json(results.model_dump() | {"idle": idle})
+        print_json(results.model_dump() | {"idle": idle, "warnings": cautions})
         return
     columns = ["space", "version", "rows", "dim", "seconds", "rows/s", "score (baseline)", "status", "path"]
     lines = [cells(row) for row in results.rows]
     print_table(
         columns, [[line[name] for name in columns] for line in lines], ["version", "rows", "dim", "seconds", "rows/s"]
     )
+    for text in cautions:
+        say(f"warning: {text}")
     if idle:
         say("everything is up to date; no flow was started")
     if results.release:
