@@ -40,6 +40,7 @@ PARAMETERS = {  # small where the defaults are for large data; an embedder that 
     "one-hot": {"dim": 20},
     "als": {"dim": 8, "regularization": 1.0},
     "bpr": {"dim": 8},
+    "item2vec": {"dim": 16, "sample": 0},
     "lightgcn": {"dim": 8, "steps": 100},
 }
 

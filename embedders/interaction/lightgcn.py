@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +13,25 @@ from embedders.base import Encoder, Matrix, Progress, Sides, Threads, silent
 from embedders.interaction.factors import Factored, Side, begun
 from embedders.interaction.folding import FoldingFactors
 from embedders.interactions import Interactions
+from embedders.start import picked
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 SPREAD = 0.1  # of the random numbers that rows begin at
 PARTS = 4  # steps that see as many pairs as there are
+
+
+@dataclass(frozen=True, eq=False)
+class LightFactors(FoldingFactors):
+    """One side. first : (n, dim) float32, what its layers begin with, NaN of folded rows: training goes on from these."""
+
+    first: Matrix | None = None
+
+    def fold_in(self, data: Interactions) -> Self:
+        assert self.first is not None
+        found = super().fold_in(data)
+        return replace(found, first=picked(self.ids, self.first, found.ids))
 
 
 class LightGcn(Factored):
@@ -27,7 +41,7 @@ class LightGcn(Factored):
     """
 
     kind: ClassVar[str] = "lightgcn"
-    encoder: ClassVar[type] = FoldingFactors
+    encoder: ClassVar[type] = LightFactors
     warm_start: ClassVar[bool] = True
     folds_in: ClassVar[bool] = True
 
@@ -48,7 +62,9 @@ class LightGcn(Factored):
     def fit(
         self, data: Interactions, *, start: Encoder[Interactions] | None = None, progress: Progress = silent
     ) -> Sides[Interactions]:
-        """Learn what the layers begin with; where a start is given, begin at its vectors and take fewer and smaller steps.
+        """Learn what the layers begin with; with a start of this kind go on from there, in fewer and smaller steps.
+
+        Of another kind its vectors are begun with.
 
         Raises
         ------
@@ -60,21 +76,26 @@ class LightGcn(Factored):
         from embedders.kernels.threads import cores
         from embedders.torch_threads import torch_threads
 
-        users, items = begun(start, data, self.dim)
+        begin = _firsts(start)
+        users, items = begun(begin or start, data, self.dim)
         import_geometric(self.kind)
         threads = self.threads or cores()
         first = self._drawn(np.concatenate([users, items]))
         matrix = data.matrix()
         with torch_threads(threads):
             network = Network(self, matrix)
-            losses = network.train(first, threads, progress, further=start is not None)
-            users, items, by_users, by_items = network.vectors()
+            losses = network.train(first, threads, progress, further=begin is not None)
+            users, items = network.split(network.vectors)
+            first_users, first_items = network.split(network.first)
+            by_users, by_items = network.split(network.passing)
         mode = {"threads": threads, "reproducible": "bytes" if threads == 1 else "no", "loss": curve(losses)}
-        sides = {
-            "users": FoldingFactors(self, data.users, users, None, data.items, by_items, mode={**mode, "side": "users"}),
-            "items": FoldingFactors(self, data.items, items, None, data.users, by_users, mode={**mode, "side": "items"}),
-        }  # fmt: skip
-        return Sides(self, sides)
+        of_users = LightFactors(
+            self, data.users, users, None, data.items, by_items, first_users, mode={**mode, "side": "users"}
+        )
+        of_items = LightFactors(
+            self, data.items, items, None, data.users, by_users, first_items, mode={**mode, "side": "items"}
+        )
+        return Sides(self, {"users": of_users, "items": of_items})
 
     def folded(self, side: Side, met: csr_array, own: Matrix, other: Matrix) -> Matrix:
         """What the layers pass on to a row from those it met, with nothing of its own. See `Folds`."""
@@ -97,6 +118,18 @@ class LightGcn(Factored):
         random = np.random.default_rng(self.seed).standard_normal((int(unknown.sum()), self.dim), np.float32)
         rows[unknown] = np.float32(SPREAD) * random
         return rows
+
+
+def _firsts(start: Encoder[Any] | None) -> Sides[Any] | None:
+    """An encoder of this kind, with what its layers begin with for vectors."""
+    if not isinstance(start, Sides):
+        return None
+    sides: dict[str, Encoder[Any]] = {
+        name: replace(side, matrix=side.first)
+        for name, side in start.sides.items()
+        if isinstance(side, LightFactors) and side.first is not None
+    }
+    return replace(start, sides=sides) if sides else None
 
 
 def inverse_root(degrees: NDArray[Any]) -> NDArray[np.float32]:
@@ -122,16 +155,20 @@ class Network:
         self._roots = np.concatenate([inverse_root(edges.sum(axis=1)), inverse_root(edges.sum(axis=0))])
         rows = np.repeat(np.arange(self.users), np.diff(edges.indptr))
         edges.data = self._roots[rows] * edges.data * self._roots[self.users + edges.indices]
-        self._graph = tensor(csr_array(block_array([[None, edges], [edges.T, None]])), "cpu")
+        blocks: list[list[Any]] = [[None, edges], [edges.T, None]]
+        self._graph = tensor(csr_array(block_array(blocks)), "cpu")
         self._layer = import_geometric(recipe.kind).LGConv(normalize=False)
 
     def passed(self, rows: Any) -> Any:
         """The mean of the rows and of what each layer makes of them. It is symmetric: slopes go the same way back."""
+        return self._sum(rows, self.recipe.layers) / (self.recipe.layers + 1)
+
+    def _sum(self, rows: Any, layers: int) -> Any:
         total = rows
-        for _ in range(self.recipe.layers):
+        for _ in range(layers):
             rows = self._layer(rows, self._graph)
             total = total + rows
-        return total / (self.recipe.layers + 1)
+        return total
 
     def train(self, first: Matrix, threads: int, progress: Progress, *, further: bool) -> list[float]:
         """Find the rows that the layers begin with; returns the mean loss of a pair in each step."""
@@ -172,16 +209,32 @@ class Network:
         value = (first * found).sum()  # its slopes are `found`
         return value - value.detach() + loss
 
-    def vectors(self) -> tuple[Matrix, Matrix, Matrix, Matrix]:
-        """Of users and of items: their vectors, and what they pass on to a new row that met them."""
+    @property
+    def first(self) -> Matrix:
+        """(users + items, dim) what the layers begin with."""
+        found: Matrix = self._module[0].detach().numpy()
+        return found
+
+    @property
+    def vectors(self) -> Matrix:
+        """(users + items, dim) what they make of it."""
         import torch
 
         with torch.no_grad():
-            (first,), layers, n = self._module, self.recipe.layers, self.users
-            total, rows = first, first
-            for _ in range(layers - 1):
-                rows = self._layer(rows, self._graph)
-                total = total + rows
-            passing = self._roots[:, None] * (total / (layers + 1)).numpy()
-            vectors = self.passed(first).numpy()
-        return vectors[:n], vectors[n:], passing[:n], passing[n:]
+            found: Matrix = self.passed(self._module[0]).numpy()
+        return found
+
+    @property
+    def passing(self) -> Matrix:
+        """(users + items, dim) what each row adds to the vector of a new one that met it, but for the new one's degree."""
+        import torch
+
+        with torch.no_grad():
+            layers = self.recipe.layers
+            shorter = self._sum(self._module[0], layers - 1) / (layers + 1)
+            found: Matrix = self._roots[:, None] * shorter.numpy()
+        return found
+
+    def split(self, rows: Matrix) -> tuple[Matrix, Matrix]:
+        """Of users and of items."""
+        return rows[: self.users], rows[self.users :]
