@@ -95,11 +95,11 @@ class Item2Vec(Factored):
         of_users, of_items = _there(data.users, users), _there(data.items, items)
         return Sides(self, {
             "users": Means(self, *of_users, None, *of_items, mode={**mode, "side": "users"}),
-            "items": Means(self, *of_items, None, *of_users, mode={**mode, "side": "items"}),
+            "items": Means(self, *of_items, None, (), users[:0], mode={**mode, "side": "items"}),
         })  # fmt: skip
 
     def folded(self, side: Side, met: csr_array, own: Matrix, other: Matrix) -> Matrix:
-        """The means of what the new rows met: of items for a user, of users for an item. See `Folds`."""
+        """The means of what new users met; new items are left out, for they stood beside none of the others. See `Folds`."""
         known = np.flatnonzero(~np.isnan(other[:, 0]))
         return self._means(met[np.flatnonzero(np.isnan(own[:, 0]))][:, known], other[known])
 
