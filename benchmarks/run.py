@@ -27,6 +27,7 @@ NAMES = (
     "graph",
     "images",
     "image_training",
+    "interactions",
     "store",
     "versions",
     "orchestration",

@@ -44,6 +44,8 @@ PARAMETERS = {  # small where the defaults are for large data; an embedder that 
     "contrastive": {"dim": 8},
     "bpr": {"dim": 8},
     "categories": {"epochs": 10, "hidden": [16]},
+    "item2vec": {"dim": 16, "sample": 0},
+    "lightgcn": {"dim": 8, "steps": 100},
 }
 
 

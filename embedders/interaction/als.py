@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from embedders.base import Encoder, Matrix, Progress, Sides, Threads, silent
 from embedders.errors import MissingPackageError
-from embedders.interaction.factors import Factored, Side, begun
+from embedders.interaction.factors import Factored, Side, begun, check_events
 from embedders.interaction.folding import FoldingFactors
 from embedders.interactions import Interactions
 from embedders.kernels.blas import one_thread
@@ -56,9 +56,10 @@ class Als(Factored):
         ------
         InputError : there is no event, or the start is of another width.
         """
-        users, items = begun(start, data, self.dim)
+        check_events(data)
         model = self._model()
         if start is not None:
+            users, items = begun(start, data, self.dim)
             model.user_factors, model.item_factors = self._drawn(users, 0), self._drawn(items, 1)
 
         def tell(iteration: int, seconds: float, loss: float | None) -> None:

@@ -91,8 +91,7 @@ def begun(start: Encoder[Any] | None, data: Interactions, dim: int) -> tuple[Mat
     ------
     InputError : there is no event, or the start is of another width.
     """
-    if not len(data):
-        raise InputError("Got no event; expected users with items. Is the file empty?")
+    check_events(data)
     if start is None:
         return tuple(np.full((len(names), dim), np.nan, np.float32) for names in (data.users, data.items))  # type: ignore[return-value]
     assert isinstance(start, Sides), f"Got a start of {type(start)}; expected Sides."
@@ -100,3 +99,14 @@ def begun(start: Encoder[Any] | None, data: Interactions, dim: int) -> tuple[Mat
     if users.dim != dim:
         raise InputError(f"Got a start of dimension {users.dim}; expected {dim}. Set dim to it.")
     return picked(users.ids, users.matrix, data.users), picked(items.ids, items.matrix, data.items)
+
+
+def check_events(data: Interactions) -> None:
+    """Refuse data of which nothing can be learned.
+
+    Raises
+    ------
+    InputError : there is no event.
+    """
+    if not len(data):
+        raise InputError("Got no event; expected users with items. Is the file empty?")

@@ -126,3 +126,24 @@ def _padded(rows: Matrix) -> Matrix:
     found = aligned(len(rows), -(-rows.shape[1] // WIDTH) * WIDTH)
     found[:, : rows.shape[1]] = rows
     return found
+
+
+@njit(nogil=True, cache=True, boundscheck=False, error_model="numpy", fastmath=True)
+def slopes(w, h, triples, gw, gh):  # noqa: ANN201
+    """Add to gw and gh the slopes of the summed loss of triples by the rows of users w and of items h; returns that loss."""
+    width, total = w.shape[1], 0.0
+    for s in range(len(triples)):
+        u, i, j = triples[s, 0], triples[s, 1], triples[s, 2]
+        if j < 0:
+            continue
+        x = np.float32(0)
+        for k in range(width):
+            x += w[u, k] * (h[i, k] - h[j, k])
+        total += max(np.float32(0), -x) + np.log1p(np.exp(-abs(x)))
+        e = np.float32(1) / (np.float32(1) + np.exp(x))
+        for k in range(width):
+            p = e * w[u, k]
+            gw[u, k] += e * (h[j, k] - h[i, k])
+            gh[i, k] -= p
+            gh[j, k] += p
+    return total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -101,8 +102,8 @@ class InteractionsSpec(DatasetSpec):
         if not len(table):
             what = "an event" if self.threshold is None else f"an event that weighs {self.threshold:g} or more"
             raise InputError(f"Got {self.path!r} without {what}; expected a user and an item on each line.")
-        users, user = _coded(table["user"])
-        items, item = _coded(table["item"])
+        with ThreadPoolExecutor(2) as pool:  # the longest part of reading
+            (users, user), (items, item) = pool.map(_coded, (table["user"], table["item"]))
         return Interactions.of(
             users, items, user, item, self._weights(table), _column(table, "time"), duplicates=self.duplicates
         )
