@@ -175,9 +175,9 @@ def judge(pipeline: Pipeline, version: Version, evaluation: Any) -> Report:
 
 def _labels(pipeline: Pipeline, version: Version, evaluation: Labelled) -> Report:
     """How well vectors tell labels."""
+    from embedders.labels import read_label_sets, read_labels
     from evaluation.knn import knn
     from evaluation.label_probe import label_probe
-    from evaluation.labels import read_label_sets, read_labels
     from evaluation.neighbours import neighbours
     from evaluation.node_classification import node_classification
     from evaluation.retrieval import retrieval

@@ -26,7 +26,7 @@ def labels_for(pipeline: Pipeline, space: str, evaluation: Labelled) -> dict[str
     ------
     InputError : the file cannot be read, or an id has two; or the dataset names no labels.
     """
-    from evaluation.labels import read_labels
+    from embedders.labels import read_labels
 
     if evaluation.path is None:
         return dataset_labels(pipeline, space)
