@@ -19,7 +19,8 @@ from embedders.image import weights as weight_files
 from embedders.image.backbones import LITE0
 from embedders.image.compiled import Compile
 from embedders.image.decode import PIXEL_LIMIT
-from embedders.image.encoder import CnnEncoder
+from embedders.image.encoder import TAUGHT, CnnEncoder
+from embedders.image.labels import taught
 from embedders.image.options import Training
 from embedders.image.precision import Device, Precision, resolve_device, resolve_precision
 from embedders.image.torchvision_ops import import_torch
@@ -131,7 +132,8 @@ class Cnn(Embedder[Images]):
             "preprocessing": asdict(look),
             **story,
         }
-        return CnnEncoder(self, layers.state(network), mode=mode)
+        learned = {} if self.train is None else {TAUGHT: taught(data, self.train)}
+        return CnnEncoder(self, layers.state(network), mode=mode, **learned)
 
     @classmethod
     def restore(
@@ -142,4 +144,5 @@ class Cnn(Embedder[Images]):
         mode: Mapping[str, Any],
     ) -> CnnEncoder:
         """The encoder from its saved arrays; the original weights file is not needed."""
-        return CnnEncoder(recipe, arrays, mode=mode)
+        learned = {name: array for name, array in arrays.items() if name == TAUGHT}
+        return CnnEncoder(recipe, {n: array for n, array in arrays.items() if n != TAUGHT}, mode=mode, **learned)

@@ -84,6 +84,31 @@ def _labels(data: Images, options: Training, counts: dict[str, Any]) -> dict[str
     return {id: label for id, label in zip(data.ids, data.labels, strict=True) if label is not None}
 
 
+def taught(data: Images, options: Training) -> NDArray[np.uint64]:
+    """(n, 2) a number for each picture's id and one for its label, of those that training may see.
+
+    What is kept of the dataset's own labels, to tell later that a picture has another one. Of labels from a file nothing
+    is kept, (0, 2): its content is in the recipe's fingerprint.
+    """
+    if options.labels != DATASET or data.labels is None:
+        return np.empty((0, 2), np.uint64)
+    held = held_out(data.ids, options.hold_out)
+    pairs = [(_number(id), _number(label or "")) for id, label in zip(data.ids, data.labels, strict=True) if id not in held]  # fmt: skip
+    return np.array(pairs, np.uint64).reshape(-1, 2)
+
+
+def relabelled(before: NDArray[np.uint64], data: Images) -> int:
+    """How many pictures of `data` that training knew, as `taught` says, have another label since, or none any more."""
+    known = dict(before.tolist())
+    labels = data.labels or [None] * len(data)
+    found = ((known.get(_number(id)), label or "") for id, label in zip(data.ids, labels, strict=True))
+    return sum(then is not None and then != _number(label) for then, label in found)
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode(errors="surrogatepass")).digest()[:8], "big")
+
+
 def classes(labels: list[str]) -> tuple[list[str], NDArray[np.int64]]:
     """The distinct labels in order, and the place of each among them.
 
