@@ -116,6 +116,8 @@ def work_of(
             board().say(warning)
         source = replace(source, rows=encoder.rows(data), warm_start=None if start.warm is None else start.warm.number)
         return Work(source, encoder, encoder.encode(data, progress=progress))
+    contents = [digest for digest in data.digests if digest]
+    source = replace(source, duplicates=len(contents) - len(set(contents)))
     found = basis(writer, recipe, source.digest, source.made_from, force=force, same=same, say=board().say)
     if found.learned is not None and (why := found.learned.outdated(data)):
         board().say(f"{writer.space.name}: learned anew, as {why}")

@@ -94,10 +94,6 @@ class CnnEncoder(Encoder[Images]):
         network = layers.rebuild(recipe.backbone, self.weights, look, bf16=bf16, pooling=recipe.pooling, batch=batch)
         return network.to(self._device)
 
-    def duplicates(self, data: Images) -> int:
-        """How many pictures of `data` have the digest of an earlier one, and are not computed again."""
-        return sum(source != row for row, source in enumerate(sources(data.digests)))
-
     def encode(self, data: Images, *, progress: Progress = silent) -> Iterator[Batch]:
         """Vectors of the pictures, at most `batch_size` at a time; a picture that cannot be decoded is rejected.
 
