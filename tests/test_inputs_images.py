@@ -113,6 +113,13 @@ def test_parquet_of_hugging_face(tmp_path, read):
     assert [images.read(row) for row in (0, 6, 13)] == [BYTES[0], BYTES[4], BYTES[-1]]
 
 
+def test_parquet_of_categories(tmp_path, read):
+    """As pandas and Arrow write a column of few values."""
+    column = pa.array([BYTES[i // 2] for i in range(6)]).dictionary_encode()
+    pq.write_table(pa.table({"image": column, "id": NAMES[:6]}), tmp_path / "a.parquet")
+    assert same(read("a.parquet", columns={"id": "id"}), NAMES[:6], [BYTES[i // 2] for i in range(6)])
+
+
 def test_parquet_in_an_encoding_without_whole_values(tmp_path, read):
     table = pa.table({"data": BYTES})
     options = {"use_dictionary": False, "column_encoding": {"data": "DELTA_LENGTH_BYTE_ARRAY"}}
