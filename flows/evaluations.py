@@ -181,7 +181,7 @@ def _labels(pipeline: Pipeline, version: Version, evaluation: Labelled) -> Repor
     from evaluation.neighbours import neighbours
     from evaluation.node_classification import node_classification
     from evaluation.retrieval import retrieval
-    from flows.labels import labels_for
+    from flows.labels import labels_for, say_what_was_taught
 
     vectors, similarity, space = version.vectors, version.manifest.similarity, version.manifest.space
     if isinstance(evaluation, NodeClassification):
@@ -197,6 +197,7 @@ def _labels(pipeline: Pipeline, version: Version, evaluation: Labelled) -> Repor
             trivial=trivial_features(pipeline, version, vectors, sets, kinds=(Graph,)),
         )  # fmt: skip
     labels = labels_for(pipeline, space, evaluation)
+    say_what_was_taught(version, evaluation, labels)
     match evaluation:
         case LabelProbe():
             return label_probe(vectors, labels, trivial=trivial_features(pipeline, version, vectors, labels))

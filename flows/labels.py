@@ -8,7 +8,9 @@ from typing import Any
 from embedders.errors import InputError
 from flows.evaluations import Labelled
 from flows.pipeline import Pipeline
+from flows.progress import board
 from storage.digests import DigestCache
+from storage.space import Version
 
 
 def read_dataset(pipeline: Pipeline, space: str, kind: type | None = None) -> Any:
@@ -52,6 +54,26 @@ def dataset_labels(pipeline: Pipeline, space: str) -> dict[str, str]:
             "evaluation a file: path, id, label."
         )
     return found
+
+
+def say_what_was_taught(version: Version, evaluation: Labelled, labels: Mapping[str, str]) -> None:
+    """Say it where a network that learned labels is judged by labels of pictures it could see: such scores are too high."""
+    from embedders.image.labels import held_out
+    from embedders.image.options import HoldOut
+
+    train = version.manifest.recipe.params.get("train") or {}
+    if train.get("method") != "labels":
+        return
+    asked = [name for name in version.ids if name in labels]
+    try:
+        held = held_out(asked, HoldOut.model_validate(train["hold_out"])) if train.get("hold_out") else set()
+    except InputError:  # none of them, or the file is gone
+        held = set()
+    if seen := len(asked) - len(held):
+        board().say(
+            f"{version.manifest.space}: {evaluation.name} judges by {seen:,} of {len(asked):,} pictures that training could see, so scores are too high. "
+            "Hold some out (train: hold_out) and give labels of these alone, or encode another dataset (start: space)."
+        )
 
 
 def known_labels(pipeline: Pipeline, space: str) -> Mapping[str, str]:

@@ -11,6 +11,7 @@ import pytest
 from embedders.errors import InputError
 from flows.pipeline import Pipeline
 from flows.plan import make_plan
+from flows.progress import Lines, reporting_to
 from flows.steps import embed
 from storage.inputs import files
 from tests.helpers_store import edit, run_steps
@@ -221,3 +222,28 @@ def test_labels_of_pictures_held_out_train_nothing(photos, tmp_path):
     relabel(tmp_path, "file")
     assert why(tmp_path) == "the dataset changed: 0 of 16 rows to embed"
     assert counted(run(tmp_path)) == (0, 16, 0)
+
+
+@pytest.mark.parametrize(
+    ("held", "told"),
+    [("", "16 of 16"), (", hold_out: {file: out.txt}", "14 of 16"), (", hold_out: {file: every.txt}", "")],
+)
+def test_scores_on_pictures_that_were_learned_from_are_told(photos, tmp_path, held, told):
+    trained(tmp_path, "file")
+    (tmp_path / "out.txt").write_text("07.png\n08.png\n")
+    (tmp_path / "every.txt").write_text("".join(f"{i:02}.png\n" for i in range(16)))
+    edit(tmp_path / "polyvec.yaml", "labels: dataset", f"labels: dataset{held}")
+    if "every" in held:  # what is judged is none of what was learned from
+        (photos / "a/x.png").write_bytes(png(90))
+        (photos / "b/y.png").write_bytes(png(91))
+        edit(tmp_path / "labels.csv", "id,label\n", "id,label\nx.png,a\ny.png,b\n")
+        (tmp_path / "judged.csv").write_text((tmp_path / "labels.csv").read_text().replace("x.png,a\ny.png,b\n", ""))
+    else:
+        (tmp_path / "judged.csv").write_text((tmp_path / "labels.csv").read_text())
+    file = tmp_path / "polyvec.yaml"
+    file.write_text(file.read_text() + "evaluate:\n  looks: [{name: kind, metric: knn, path: judged.csv}]\n")
+    lines = []
+    with reporting_to(Lines(lines.append)):
+        run(tmp_path)
+    said = [line for line in lines if "too high" in line]
+    assert len(said) == bool(told) and all(f"kind judges by {told} pictures" in line for line in said)
