@@ -181,7 +181,7 @@ def _labels(pipeline: Pipeline, version: Version, evaluation: Labelled) -> Repor
     from evaluation.neighbours import neighbours
     from evaluation.node_classification import node_classification
     from evaluation.retrieval import retrieval
-    from flows.labels import labels_for, say_what_was_taught
+    from flows.labels import honest, labels_for
 
     vectors, similarity, space = version.vectors, version.manifest.similarity, version.manifest.space
     if isinstance(evaluation, NodeClassification):
@@ -196,8 +196,7 @@ def _labels(pipeline: Pipeline, version: Version, evaluation: Labelled) -> Repor
             split=None if evaluation.split is None else read_labels(pipeline.base / str(evaluation.path), evaluation.id, evaluation.split),
             trivial=trivial_features(pipeline, version, vectors, sets, kinds=(Graph,)),
         )  # fmt: skip
-    labels = labels_for(pipeline, space, evaluation)
-    say_what_was_taught(version, evaluation, labels)
+    labels = honest(version, evaluation, labels_for(pipeline, space, evaluation))
     match evaluation:
         case LabelProbe():
             return label_probe(vectors, labels, trivial=trivial_features(pipeline, version, vectors, labels))

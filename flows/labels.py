@@ -56,24 +56,30 @@ def dataset_labels(pipeline: Pipeline, space: str) -> dict[str, str]:
     return found
 
 
-def say_what_was_taught(version: Version, evaluation: Labelled, labels: Mapping[str, str]) -> None:
-    """Say it where a network that learned labels is judged by labels of pictures it could see: such scores are too high."""
+def honest(version: Version, evaluation: Labelled, labels: dict[str, str]) -> dict[str, str]:
+    """The labels that may judge a version: where a network learned labels, those of the pictures that training held out.
+
+    Where it held none out, all of them; that such scores are too high is said.
+
+    Raises
+    ------
+    InputError : the file of what was held out is gone.
+    """
     from embedders.image.labels import held_out
     from embedders.image.options import HoldOut
 
     train = version.manifest.recipe.params.get("train") or {}
     if train.get("method") != "labels":
-        return
-    asked = [name for name in version.ids if name in labels]
-    try:
-        held = held_out(asked, HoldOut.model_validate(train["hold_out"])) if train.get("hold_out") else set()
-    except InputError:  # none of them, or the file is gone
-        held = set()
-    if seen := len(asked) - len(held):
+        return labels
+    if train.get("hold_out") is not None:
+        held = held_out(version.ids, HoldOut.model_validate(train["hold_out"]))
+        return {name: label for name, label in labels.items() if name in held}
+    if seen := sum(name in labels for name in version.ids):
         board().say(
-            f"{version.manifest.space}: {evaluation.name} judges by {seen:,} of {len(asked):,} pictures that training could see, so scores are too high. "
-            "Hold some out (train: hold_out) and give labels of these alone, or encode another dataset (start: space)."
+            f"{version.manifest.space}: {evaluation.name} judges by {seen:,} pictures that training could see, so its scores are too high. "
+            "Hold some out (train: {hold_out: {share: 0.2}}), or encode another dataset (start: {space: ...})."
         )
+    return labels
 
 
 def known_labels(pipeline: Pipeline, space: str) -> Mapping[str, str]:

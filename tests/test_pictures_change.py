@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import os
 import zipfile
 
@@ -224,26 +225,19 @@ def test_labels_of_pictures_held_out_train_nothing(photos, tmp_path):
     assert counted(run(tmp_path)) == (0, 16, 0)
 
 
-@pytest.mark.parametrize(
-    ("held", "told"),
-    [("", "16 of 16"), (", hold_out: {file: out.txt}", "14 of 16"), (", hold_out: {file: every.txt}", "")],
-)
-def test_scores_on_pictures_that_were_learned_from_are_told(photos, tmp_path, held, told):
+@pytest.mark.parametrize("held", ["", "{file: out.txt}", "{share: 0.5, seed: 3}"])
+def test_pictures_that_were_learned_from_judge_nothing(photos, tmp_path, held):
+    """Where some are held out, they judge alone; where none are, it is said."""
     trained(tmp_path, "file")
-    (tmp_path / "out.txt").write_text("07.png\n08.png\n")
-    (tmp_path / "every.txt").write_text("".join(f"{i:02}.png\n" for i in range(16)))
-    edit(tmp_path / "polyvec.yaml", "labels: dataset", f"labels: dataset{held}")
-    if "every" in held:  # what is judged is none of what was learned from
-        (photos / "a/x.png").write_bytes(png(90))
-        (photos / "b/y.png").write_bytes(png(91))
-        edit(tmp_path / "labels.csv", "id,label\n", "id,label\nx.png,a\ny.png,b\n")
-        (tmp_path / "judged.csv").write_text((tmp_path / "labels.csv").read_text().replace("x.png,a\ny.png,b\n", ""))
-    else:
-        (tmp_path / "judged.csv").write_text((tmp_path / "labels.csv").read_text())
+    (tmp_path / "out.txt").write_text("".join(f"{i:02}.png\n" for i in range(5, 12)))
     file = tmp_path / "polyvec.yaml"
-    file.write_text(file.read_text() + "evaluate:\n  looks: [{name: kind, metric: knn, path: judged.csv}]\n")
+    edit(file, "labels: dataset", "labels: dataset" + (held and f", hold_out: {held}"))
+    file.write_text(file.read_text() + "evaluate:\n  looks: [{name: kind, metric: knn, k: 1, labels: dataset}]\n")
     lines = []
     with reporting_to(Lines(lines.append)):
-        run(tmp_path)
+        version = run(tmp_path)
+    row = next(row for row in Pipeline.load(file).vectors.metrics(version) if row["notes"])
+    expected = {"": 16, "{file: out.txt}": 7}.get(held, version.manifest.machine["training"]["held_out"])
+    assert json.loads(row["notes"])["n"] + json.loads(row["notes"])["alone"] == expected > 1
     said = [line for line in lines if "too high" in line]
-    assert len(said) == bool(told) and all(f"kind judges by {told} pictures" in line for line in said)
+    assert len(said) == (not held) and all("kind judges by 16 pictures" in line for line in said)
