@@ -131,6 +131,10 @@ class Encoder(ABC, Generic[D_contra]):
         """How many rows of `data` are left out by rule, by reason; these are not answered by `encode`."""
         return {}
 
+    def outdated(self, data: D_contra) -> str:
+        """Why it is to be learned anew from `data` though its recipe stays, for people; "" when it need not."""
+        return ""
+
     def fold_in(self, data: D_contra) -> Self:
         """Without training: a row for each entity of `data` that is new since then, the others as they were trained.
 

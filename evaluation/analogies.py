@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from embedders.base import Matrix, Vectors
 from embedders.errors import InputError
 from embedders.kernels.blas import one_thread
+from embedders.reading import lines
 from evaluation.base import Report, Score, one_hot_size, size, wilson
 from evaluation.matching import row_of, rows_by_id
 from evaluation.neighbours import unit_rows
-from evaluation.reading import lines
 
 Question = tuple[str, str, str, str]
 Method = Literal["add", "mul"]

@@ -118,6 +118,7 @@ class _Search:
         self.pairs, self.paired = 0, np.zeros(n, bool)
         self._found: list[Found] = [(np.empty((0, 2), np.int64), np.empty(0))]
         self._held, self._lock = 0, Lock()
+        self._last: tuple[float, int, int] | None = None  # of the best so far, once there are enough: cosine and rows
 
     def look(self, _: int, tile: int) -> None:
         """Take in the pairs of one tile."""
@@ -127,11 +128,22 @@ class _Search:
             with self._lock:
                 self.pairs += len(rows)
                 self.paired[rows] = True
+                rows, cosine = self._better(rows, cosine)
                 self._found.append((rows, cosine))
                 self._held += len(rows)
                 if self._held > 2 * self.listed + SCORES_AT_ONCE // 8:
-                    self._found = [self.best()]
-                    self._held = len(self._found[0][0])
+                    rows, cosine = self.best()
+                    self._found, self._held = [(rows, cosine)], len(rows)
+                    self._last = (float(cosine[-1]), int(rows[-1, 0]), int(rows[-1, 1])) if len(rows) else (2.0, 0, 0)
+
+    def _better(self, rows: NDArray[np.int64], cosine: NDArray[np.float64]) -> Found:
+        """Those that come before the last of the best so far; where all vectors are alike, sorting the others takes minutes."""
+        if self._last is None:
+            return rows, cosine
+        least, row, other = self._last
+        before = (rows[:, 0] < row) | ((rows[:, 0] == row) & (rows[:, 1] < other))
+        chosen = (cosine > least) | ((cosine == least) & before)
+        return rows[chosen], cosine[chosen]
 
     def best(self) -> Found:
         """The pairs of largest cosine, at most `listed`."""

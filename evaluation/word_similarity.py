@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from embedders.base import Vectors
 from embedders.errors import InputError
+from embedders.reading import lines
 from evaluation.base import Report, Score, one_hot_size, size
 from evaluation.matching import row_of, rows_by_id
 from evaluation.neighbours import unit_rows
-from evaluation.reading import lines
 
 Pair = tuple[str, str, float]
 RESAMPLES = 1000

@@ -213,13 +213,13 @@ def judge(pipeline: Pipeline, version: Version, evaluation: Any) -> Report:
 
 def _labels(pipeline: Pipeline, version: Version, evaluation: Labelled) -> Report:
     """How well vectors tell labels."""
+    from embedders.labels import read_label_sets, read_labels
     from evaluation.knn import knn
     from evaluation.label_probe import label_probe
-    from evaluation.labels import read_label_sets, read_labels
     from evaluation.neighbours import neighbours
     from evaluation.node_classification import node_classification
     from evaluation.retrieval import retrieval
-    from flows.labels import labels_for
+    from flows.labels import honest, labels_for
 
     vectors, similarity, space = version.vectors, version.manifest.similarity, version.manifest.space
     if isinstance(evaluation, NodeClassification):
@@ -235,7 +235,7 @@ def _labels(pipeline: Pipeline, version: Version, evaluation: Labelled) -> Repor
             trivial=trivial_features(pipeline, version, vectors, sets, kinds=(Graph,)),
         )  # fmt: skip
         return with_views(report, version)
-    labels = labels_for(pipeline, space, evaluation)
+    labels = honest(version, evaluation, labels_for(pipeline, space, evaluation))
     if isinstance(evaluation, LabelProbe):
         trivial = trivial_features(pipeline, version, vectors, labels)
         report = label_probe(vectors, labels, trivial=trivial, refit=refitted(pipeline, version))

@@ -29,7 +29,7 @@ def read_views(recipe: Embedder[Any], upstream: Mapping[str, Version]) -> Views:
     ------
     InputError : they do not join, or the file that weights are chosen by cannot be read.
     """
-    from evaluation.labels import read_label_sets, read_labels
+    from embedders.labels import read_label_sets, read_labels
 
     views = Views.of({space: version.vectors for space, version in upstream.items()})
     by = getattr(recipe, "weigh_by", None)

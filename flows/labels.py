@@ -8,7 +8,9 @@ from typing import Any
 from embedders.errors import InputError
 from flows.evaluations import Labelled
 from flows.pipeline import Pipeline
+from flows.progress import board
 from storage.digests import DigestCache
+from storage.space import Version
 
 
 def read_dataset(pipeline: Pipeline, space: str, kind: type | None = None) -> Any:
@@ -26,7 +28,7 @@ def labels_for(pipeline: Pipeline, space: str, evaluation: Labelled) -> dict[str
     ------
     InputError : the file cannot be read, or an id has two; or the dataset names no labels.
     """
-    from evaluation.labels import read_labels
+    from embedders.labels import read_labels
 
     if evaluation.path is None:
         return dataset_labels(pipeline, space)
@@ -52,6 +54,32 @@ def dataset_labels(pipeline: Pipeline, space: str) -> dict[str, str]:
             "evaluation a file: path, id, label."
         )
     return found
+
+
+def honest(version: Version, evaluation: Labelled, labels: dict[str, str]) -> dict[str, str]:
+    """The labels that may judge a version: where a network learned labels, those of the pictures that training held out.
+
+    Where it held none out, all of them; that such scores are too high is said.
+
+    Raises
+    ------
+    InputError : the file of what was held out is gone.
+    """
+    from embedders.image.labels import held_out
+    from embedders.image.options import HoldOut
+
+    train = version.manifest.recipe.params.get("train") or {}
+    if train.get("method") != "labels":
+        return labels
+    if train.get("hold_out") is not None:
+        held = held_out(version.ids, HoldOut.model_validate(train["hold_out"]))
+        return {name: label for name, label in labels.items() if name in held}
+    if seen := sum(name in labels for name in version.ids):
+        board().say(
+            f"{version.manifest.space}: {evaluation.name} judges by {seen:,} pictures that training could see, so its scores are too high. "
+            "Hold some out (train: {hold_out: {share: 0.2}}), or encode another dataset (start: {space: ...})."
+        )
+    return labels
 
 
 def known_labels(pipeline: Pipeline, space: str) -> Mapping[str, str]:

@@ -12,7 +12,8 @@ from typing import Any, Literal
 import networkx as nx
 
 from embedders.base import Embedder
-from embedders.errors import InputError
+from embedders.data import Rows
+from embedders.errors import InputError, PolyvecError
 from flows.checks import problems
 from flows.made import Made, made
 from flows.output_plan import OutputPlan, plan_output, sides
@@ -259,8 +260,19 @@ def _extent(
         if folds_into(spec, recipe, latest, dataset, scan.digest, force=False) is None:
             return on
         return f": at most {spec.fold_in:g} of the rows new: folded in; else trained{on.replace(': ', ', ')}"
-    rows = pipeline.dataset(name).rows(scan)
-    return "" if rows is None else f": {to_embed(latest.first, rows):,} of {len(rows.ids):,} rows to embed"
+    rows = pipeline.dataset(name).rows(scan, pipeline.vectors.paths.cache)
+    if rows is None:
+        return ""
+    if getattr(rows, "labels", None) is not None and (why := _outdated(latest, recipe, rows)):
+        return f": learned anew, as {why}"
+    return f": {to_embed(latest.first, rows):,} of {len(rows.ids):,} rows to embed"
+
+
+def _outdated(latest: Made, recipe: Embedder[Any], rows: Rows) -> str:
+    try:
+        return latest.encoder(recipe).outdated(rows)
+    except (PolyvecError, OSError):  # the run says so, and learns anew
+        return ""
 
 
 def _idle_reason(due: Sequence[str], tuning: Tuning | None) -> str:

@@ -19,6 +19,7 @@ from embedders.base import Matrix
 from embedders.data import Documents, Images
 from embedders.errors import InputError
 from embedders.fusion.shared import projects, unit
+from embedders.image.opening import DecodeError, read
 from embedders.registry import embedder_class, known
 from storage.space import Space, Version
 
@@ -198,7 +199,7 @@ def _images(names: Sequence[str]) -> Images:
     digests = []
     for name in names:
         try:
-            digests.append(hashlib.sha256(Path(name).read_bytes()).hexdigest())
-        except OSError:
-            digests.append(name)
+            digests.append(hashlib.sha256(read(Path(name))).hexdigest())
+        except DecodeError:
+            digests.append("")
     return Images(names, [Path(name) for name in names], digests)

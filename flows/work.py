@@ -116,7 +116,12 @@ def work_of(
             board().say(warning)
         source = replace(source, rows=encoder.rows(data), warm_start=None if start.warm is None else start.warm.number)
         return Work(source, encoder, encoder.encode(data, progress=progress))
+    contents = [digest for digest in data.digests if digest]
+    source = replace(source, duplicates=len(contents) - len(set(contents)))
     found = basis(writer, recipe, source.digest, source.made_from, force=force, same=same, say=board().say)
+    if found.learned is not None and (why := found.learned.outdated(data)):
+        board().say(f"{writer.space.name}: learned anew, as {why}")
+        found = replace(found, version=None, learned=None)
     options: dict[str, Any] = {"checkpoint": found.unfinished.checkpoint} if recipe.checkpoints else {}
     encoder = found.encoder(recipe, lambda: recipe.fit(data, start=begin().encoder, progress=progress, **options))
     reuse = found.reuse(data, encoder, board().say)

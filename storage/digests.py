@@ -42,6 +42,13 @@ def file_digest(path: Path) -> str:
         raise unreadable(path, error) from error
 
 
+def _digest_or_nothing(path: Path) -> str:
+    try:
+        return file_digest(path)
+    except InputError:
+        return ""
+
+
 def unreadable(path: str | Path, error: OSError) -> InputError:
     """What to say of a file that the system refuses."""
     return InputError(
@@ -68,14 +75,18 @@ class DigestCache:
         """The digest of each file; only those that changed since last time are read."""
         return self.of(list(map(look, paths)))
 
-    def of(self, files: Sequence[File]) -> list[str]:
-        """The same for files that were looked at already. What has to be read is read on four threads."""
+    def of(self, files: Sequence[File], *, lenient: bool = False) -> list[str]:
+        """The same for files that were looked at already. What has to be read is read on four threads.
+
+        lenient : the digest of a file that cannot be read is "", and no error.
+        """
         now = time.time_ns()
         known = self._read(files)
         missing = [file for file in files if file not in known]
         with ThreadPoolExecutor(4) as pool:
-            fresh = dict(zip(missing, pool.map(file_digest, [Path(file.path) for file in missing]), strict=True))
-        self._write({file: digest for file, digest in fresh.items() if file.mtime_ns < now - SETTLED})
+            read = _digest_or_nothing if lenient else file_digest
+            fresh = dict(zip(missing, pool.map(read, [Path(file.path) for file in missing]), strict=True))
+        self._write({file: digest for file, digest in fresh.items() if digest and file.mtime_ns < now - SETTLED})
         return [known.get(file) or fresh[file] for file in files]
 
     def _read(self, files: Sequence[File]) -> dict[tuple[str, int, int], str]:

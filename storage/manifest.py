@@ -106,6 +106,7 @@ class Manifest(Head):
     dataset_digest: str
     dataset_options: str | None = Field(None, description="digest of how the dataset was read, whatever it held")
     dataset_rejected: NonNegativeInt = Field(0, description="documents of the dataset that could not be read")
+    duplicates: NonNegativeInt = Field(0, description="rows of the dataset that have the content of an earlier one")
     counts: Counts
     model: str = Field(description="the fitted encoder, relative to the store; empty where there is none")
     model_files: Mapping[str, str] = Field(

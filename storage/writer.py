@@ -33,7 +33,8 @@ from storage.space import Space, Version
 class Source:
     """What a version is made from. digest: of the dataset; options: digest of how it was read; rows: entities in it; upstream: spaces, with versions;
     start: vectors from outside; warm_start: the version of the same space that training went on from; folded_into: the
-    one whose training still holds, when rows were only folded in; side: which of several entities learned together.
+    one whose training still holds, when rows were only folded in; side: which of several entities learned together;
+    duplicates: rows that have the content of an earlier one.
     """
 
     dataset: str
@@ -46,6 +47,7 @@ class Source:
     warm_start: int | None = None
     folded_into: int | None = None
     side: str = ""
+    duplicates: int = 0
 
     @property
     def made_from(self) -> dict[str, int | str]:
@@ -124,7 +126,7 @@ class Writer:
             manifest = Manifest(
                 **head.model_dump(),
                 parent=None if self.parent is None else self.parent.number,
-                side=source.side, dataset=source.dataset, dataset_digest=source.digest, dataset_options=source.options, dataset_rejected=len(source.rejected), upstream=dict(source.upstream), start=source.start, warm_start=source.warm_start, folded_into=source.folded_into, counts=counts,
+                side=source.side, dataset=source.dataset, dataset_digest=source.digest, dataset_options=source.options, dataset_rejected=len(source.rejected), duplicates=source.duplicates, upstream=dict(source.upstream), start=source.start, warm_start=source.warm_start, folded_into=source.folded_into, counts=counts,
                 model=inside(model, self.paths.root), model_files=model_files, files=(*reuse.kept, *files), libraries=library_versions(),
                 machine=_machine(encoder, source), seconds=round(time.monotonic() - started, 3), run=self.run, created=datetime.now(UTC),
             )  # fmt: skip

@@ -244,7 +244,7 @@ def _say(number: int) -> None:
 
 
 def _main() -> None:
-    for late in ("evaluation.neighbours", "evaluation.labels", "pandas", "ruamel.yaml", "safetensors.numpy"):
+    for late in ("evaluation.neighbours", "embedders.labels", "pandas", "ruamel.yaml", "safetensors.numpy"):
         importlib.import_module(late)  # what a first round would import
     data = Graph.from_edges(["a", "b", "c"], np.array([0, 1]), np.array([1, 2]))
     Node2Vec(dim=8, walks=2, length=8, window=2, threads=1).fit(data)  # loads the kernels, and leaves no thread behind

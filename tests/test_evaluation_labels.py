@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from embedders.errors import InputError
-from evaluation.labels import read_labels
+from embedders.labels import read_labels
 
 OPENMOJI = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "multimodal_openmoji" / "emoji.tsv"
 

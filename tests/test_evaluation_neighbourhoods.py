@@ -292,6 +292,21 @@ def test_all_pairs_count_and_the_most_alike_are_listed(blocks):
     np.testing.assert_array_equal(pairs.rows, every.rows[:10])
 
 
+@pytest.mark.parametrize("listed", [0, 1, 7, 60, 500])
+@pytest.mark.parametrize("steps", [2, 40], ids=["many alike", "few alike"])
+def test_the_most_alike_are_listed_however_many_there_are(monkeypatch, listed, steps):
+    """Pairs are thrown away as soon as enough better ones are known; of equal ones, those of later rows."""
+    monkeypatch.setattr(duplicates_module, "SCORES_AT_ONCE", 80)
+    monkeypatch.setattr(duplicates_module, "TILE", (8, 16))
+    matrix = np.random.default_rng(0).integers(1, steps, (90, 3)).astype(np.float32)
+    every = near_duplicates(vectors_of(matrix), [None] * 90, threshold=0.8)[1]
+    assert len(every) > 1000
+    report, pairs = near_duplicates(vectors_of(matrix), [None] * 90, threshold=0.8, listed=listed)
+    assert report.value("pairs") == len(every)
+    np.testing.assert_array_equal(pairs.rows, every.rows[:listed])
+    np.testing.assert_array_equal(pairs.cosine, every.cosine[:listed])
+
+
 def test_equal_content_is_counted_whatever_the_vectors_are():
     rng = np.random.default_rng(0)
     matrix = rng.normal(size=(6, 50)).astype(np.float32)

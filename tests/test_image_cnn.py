@@ -242,6 +242,13 @@ def test_photographs_of_clothing_are_told_apart():
     assert cross_val_score(probe, pixels(data), labels, cv=folds).mean() <= 0.5
 
 
+@pytest.mark.parametrize("train", [None, {"labels": "dataset"}])
+def test_a_size_that_the_network_cannot_take(train):
+    recipe = Cnn.model_validate({"backbone": "alexnet", "weights": "random", "size": 16, "train": train})
+    with pytest.raises(InputError, match=r"size 16, which alexnet cannot take .*too small"):
+        recipe.fit(Images([], [], [], []))
+
+
 def test_relative_weights_start_from_the_pipelines_folder(tmp_path):
     assert Cnn(weights="w/net.pth").located(tmp_path).weights == str(tmp_path / "w/net.pth")
     assert Cnn(weights="/w/net.pth").located(tmp_path).weights == "/w/net.pth"

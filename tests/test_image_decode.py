@@ -469,3 +469,91 @@ def test_pixels(write, tmp_path):
     assert not matrix[1].any()
     assert matrix[2].reshape(-1, 3).tolist() == [[1, 0, 0]] * 64
     assert pixels(Images([], [], [])).shape == (0, 768)
+
+
+# What decoding holds
+
+
+def not_interleaved(size, scans):
+    """A baseline JPEG whose scans have one component each: some bytes a pass over all pixels."""
+    out = io.BytesIO()
+    Image.new("RGB", size).save(out, "JPEG", subsampling=0)
+    head, mark, _ = out.getvalue().partition(b"\xff\xda")
+    return head + (mark + struct.pack(">HBBBBBB", 8, 1, 1, 0, 0, 63, 0)) * scans + b"\xff\xd9"
+
+
+def test_a_jpeg_of_endless_passes_that_says_it_is_baseline(tmp_path, monkeypatch):
+    monkeypatch.setattr(opening, "SCANNED_PIXELS", 640 * 480 * 50)
+    (tmp_path / "a.jpg").write_bytes(not_interleaved((640, 480), 50))
+    assert square(tmp_path / "a.jpg").any()
+    (tmp_path / "a.jpg").write_bytes(not_interleaved((640, 480), 51))
+    assert code(tmp_path / "a.jpg") == "broken_image"
+    plain = jpeg((640, 480))  # in one scan, with other pictures in its metadata
+    others = 60 * jpeg((16, 16))
+    (tmp_path / "b.jpg").write_bytes(plain[:2] + b"\xff\xed" + struct.pack(">H", 2 + len(others)) + others + plain[2:])
+    assert square(tmp_path / "b.jpg").any()
+
+
+def jpeg(size):
+    out = io.BytesIO()
+    Image.effect_noise(size, 90).convert("RGB").save(out, "JPEG", quality=5)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("options", "passes"),
+    [({}, False), ({"progressive": True}, True), ({"optimize": True, "restart_marker_rows": 1}, False)],
+)
+def test_which_jpegs_hold_all_coefficients(options, passes):
+    out = io.BytesIO()
+    quarters((64, 64)).save(out, "JPEG", **options)
+    found = opening.open_picture("a.jpg", out.getvalue(), 10**6)
+    assert opening.in_passes(found, out.getvalue()) == passes
+    assert opening.in_passes(opening.open_picture("b.jpg", (content := not_interleaved((64, 64), 3)), 10**6), content)
+
+
+@pytest.mark.parametrize("kind", ["whole", "progressive", "not interleaved"])
+def test_the_budget_counts_what_a_jpeg_holds(tmp_path, monkeypatch, kind):
+    """Decoded at an eighth of its size, one in a single scan holds a few of its pixels, any other all of them."""
+    held = []
+
+    class Watched(Budget):
+        def hold(self, size):
+            held.append(size)
+            return super().hold(size)
+
+    monkeypatch.setattr(module, "_PIXELS", Watched(10**9))
+    path = tmp_path / "a.jpg"
+    if kind == "not interleaved":
+        path.write_bytes(not_interleaved((1600, 1600), 3))
+    else:
+        quarters((1600, 1600)).save(path, progressive=kind == "progressive")
+    square(path)
+    assert held == [200 * 200 if kind == "whole" else 1600 * 1600]
+
+
+def tiled(side, tile):
+    """A grey TIFF of side x side pixels in one tile of tile x tile."""
+    pixels = zlib.compress(bytes(tile * tile), 9)
+    tags = {256: side, 257: side, 258: 8, 259: 8, 262: 1, 277: 1, 322: tile, 323: tile, 324: 134, 325: len(pixels)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + pixels
+
+
+def test_a_small_tiff_in_a_giant_tile(tmp_path):
+    (tmp_path / "a.tif").write_bytes(tiled(10, 64))
+    assert not square(tmp_path / "a.tif").any()
+    assert code(tmp_path / "a.tif", pixel_limit=4095) == "too_many_pixels"
+    (tmp_path / "b.tif").write_bytes(tiled(10, 4096)[:-4] + bytes(4))
+    with pytest.raises(DecodeError, match="10 x 10 pixels in tiles of 16,777,216"):
+        square(tmp_path / "b.tif", pixel_limit=10**7)
+
+
+def test_a_tiff_between_pillows_limits(tmp_path, monkeypatch):
+    """Pillow warns from its limit on, and refuses from twice that on."""
+    Image.new("L", (100, 100), 77).save(tmp_path / "a.tif", compression="tiff_lzw")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 6000)
+    assert (square(tmp_path / "a.tif") == 77).all()
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000)
+    with pytest.raises(DecodeError, match=r"at most 8,000 pixels are decoded of a TIFF\. Make a smaller copy\.$"):
+        square(tmp_path / "a.tif")

@@ -22,10 +22,11 @@ from embedders.image import augment, backbones, checkpoint, layers, training
 from embedders.image.augment import Augmentation
 from embedders.image.backbones import Preprocessing
 from embedders.image.cnn import Cnn
-from embedders.image.labels import held_out, read_labels, split
+from embedders.image.labels import held_out, split
 from embedders.image.options import HoldOut
 from embedders.image.pictures import Pictures
 from embedders.image.tasks import nt_xent
+from embedders.labels import read_labels
 from embedders.text.vectors import WordVectors
 from embedders.text.word2vec import Word2Vec
 from flows.pipeline import Pipeline
@@ -321,13 +322,13 @@ def test_labels_of_a_file(striped, tmp_path):
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("id,class\na,1\n", "expected 'label' once"),
-        ("", "columns none"),
-        ("id,label\na,1\na,2\n", "labels '1' and '2'"),
+        ("id,class\na,1\n", "column 'label', which does not exist"),
+        ("", "expected one of: none"),
+        ("id,label\na,1\na,2\n", "two values of 'label' for the id 'a'"),
         ("id,label\na,1,3\n", "3 fields on line 2"),
         ("id,label\nzz,1\nzy,2\n", "have a label; expected some"),
         (b"id,label\n\xff,1\n", "UTF-8"),
-        (None, "cannot be read"),
+        (None, "does not exist"),
     ],
 )
 def test_labels_that_cannot_be_used(striped, tmp_path, text, match):

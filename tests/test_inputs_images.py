@@ -113,6 +113,13 @@ def test_parquet_of_hugging_face(tmp_path, read):
     assert [images.read(row) for row in (0, 6, 13)] == [BYTES[0], BYTES[4], BYTES[-1]]
 
 
+def test_parquet_of_categories(tmp_path, read):
+    """As pandas and Arrow write a column of few values."""
+    column = pa.array([BYTES[i // 2] for i in range(6)]).dictionary_encode()
+    pq.write_table(pa.table({"image": column, "id": NAMES[:6]}), tmp_path / "a.parquet")
+    assert same(read("a.parquet", columns={"id": "id"}), NAMES[:6], [BYTES[i // 2] for i in range(6)])
+
+
 def test_parquet_in_an_encoding_without_whole_values(tmp_path, read):
     table = pa.table({"data": BYTES})
     options = {"use_dictionary": False, "column_encoding": {"data": "DELTA_LENGTH_BYTE_ARRAY"}}
@@ -443,15 +450,29 @@ def test_labels_of_a_table(tmp_path, read):
     pq.write_table(pa.table({"id": NAMES, "label": range(12)}), tmp_path / "l.parquet")
     assert read("a.tar", labels={"file": "l.parquet"}).labels == [str(row) for row in range(12)]
     (tmp_path / "l.tsv").write_text("id\tlabel\nhat/1.jpg\tx\nhat/1.jpg\ty\n")
-    with pytest.raises(InputError, match=r"two labels of 'hat/1.jpg'.*'x' and, on line 3 of .*, 'y'"):
+    with pytest.raises(
+        InputError, match=r"two values of 'label' for the id 'hat/1.jpg'.*'x' on line 2 and 'y' on line 3"
+    ):
         read("a.tar", labels={"file": "l.tsv"})
     (tmp_path / "l.tsv").write_text("id\tlabel\n1\tx\n")
     with pytest.raises(InputError, match=r"labels of '1' and others .* none of the pictures, as 'dress/0.jpg'"):
         read("a.tar", labels={"file": "l.tsv"})
-    with pytest.raises(InputError, match="'none', which is not there"):
+    with pytest.raises(InputError, match="'none', which does not exist"):
         read("a.tar", labels={"file": "l.csv", "id": "none"})
     with pytest.raises(InputError, match="cannot be read"):
         read("a.tar", labels={"file": "missing.csv"})
+
+
+def test_a_label_that_says_nothing_is_none(tmp_path, read):
+    said = {"text": ["x", "", " ", None], "number": [1.5, float("nan"), None, float("nan")]}
+    pq.write_table(pa.table({"image": BYTES[:4], "id": NAMES[:4], **said}), tmp_path / "a.parquet")
+    columns = {"image": "image", "id": "id"}
+    assert read("a.parquet", columns=columns, labels={"column": "text"}).labels == ["x", None, None, None]
+    for column, first in (("text", "x"), ("number", "1.5")):
+        option = {"file": "a.parquet", "label": column}
+        assert read("a.parquet", columns=columns, labels=option).labels == [first, None, None, None]
+    tarred(tmp_path / "a.tar", {"1.jpg": b"1", "1.json": b'{"label": NaN}', "2.jpg": b"2", "2.json": b'{"label": 0}'})
+    assert read("a.tar", labels={"column": "label"}).labels == [None, "0"]
 
 
 def test_labels_are_of_the_dataset_and_not_of_its_rows(tmp_path, read):

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
@@ -14,15 +14,20 @@ from pydantic import Field, PositiveInt
 from embedders.base import EXECUTION, Embedder, Encoder, Progress, Threads, silent
 from embedders.data import Images
 from embedders.digests import file_digest
+from embedders.errors import InputError
 from embedders.image import backbones, layers, tuning
 from embedders.image import weights as weight_files
 from embedders.image.backbones import LITE0
 from embedders.image.compiled import Compile
 from embedders.image.decode import PIXEL_LIMIT
-from embedders.image.encoder import CnnEncoder
+from embedders.image.encoder import TAUGHT, CnnEncoder
+from embedders.image.labels import taught
 from embedders.image.options import Training
 from embedders.image.precision import Device, Precision, resolve_device, resolve_precision
 from embedders.image.torchvision_ops import import_torch
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class Cnn(Embedder[Images]):
@@ -111,16 +116,16 @@ class Cnn(Embedder[Images]):
         InputError : the backbone is unknown; the weights are missing, damaged or of another network; there is nothing
             to learn from.
         """
-        torch = import_torch("The embedder 'cnn'")
+        import_torch("The embedder 'cnn'")
         network, look = tuning.begun(self, start)
+        dim = self._width(network, look)
         story: dict[str, Any] = {}
         if self.train is not None:
             pretrained = start is not None or self.weights != "random"
             network, story["training"] = tuning.tuned(
                 self, self.train, data, network, look, pretrained=pretrained, checkpoint=checkpoint, progress=progress
             )
-        with torch.inference_mode():
-            dim = network(torch.zeros(1, 3, look.crop, look.crop)).shape[1]
+            dim = self._width(network, look)
         device = resolve_device(self.device)
         mode = {
             "threads": self.threads,
@@ -131,7 +136,25 @@ class Cnn(Embedder[Images]):
             "preprocessing": asdict(look),
             **story,
         }
-        return CnnEncoder(self, layers.state(network), mode=mode)
+        learned = {} if self.train is None else {TAUGHT: taught(data, self.train)}
+        return CnnEncoder(self, layers.state(network), mode=mode, **learned)
+
+    def _width(self, network: nn.Module, look: backbones.Preprocessing) -> int:
+        """Numbers in a vector.
+
+        Raises
+        ------
+        InputError : the network cannot take pictures of this size.
+        """
+        import torch
+
+        try:
+            with torch.inference_mode():
+                return int(network(torch.zeros(1, 3, look.crop, look.crop)).shape[1])
+        except (RuntimeError, AssertionError) as error:
+            raise InputError(
+                f"Got size {look.crop}, which {self.backbone} cannot take ({str(error).splitlines()[0] if str(error) else type(error).__name__}); expected a larger square. Raise size, or leave it out."
+            ) from error
 
     @classmethod
     def restore(
@@ -142,4 +165,5 @@ class Cnn(Embedder[Images]):
         mode: Mapping[str, Any],
     ) -> CnnEncoder:
         """The encoder from its saved arrays; the original weights file is not needed."""
-        return CnnEncoder(recipe, arrays, mode=mode)
+        learned = {name: array for name, array in arrays.items() if name == TAUGHT}
+        return CnnEncoder(recipe, {n: array for n, array in arrays.items() if n != TAUGHT}, mode=mode, **learned)

@@ -14,7 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedders.errors import InputError
-from embedders.image.opening import FORMATS, Code, DecodeError, Source, explained, open_picture, quiet, read
+from embedders.image.opening import (
+    FORMATS,
+    Code,
+    DecodeError,
+    Source,
+    explained,
+    in_passes,
+    open_picture,
+    pixels_held,
+    quiet,
+    read,
+)
 from embedders.image.prefetch import Budget
 
 if TYPE_CHECKING:
@@ -79,10 +90,10 @@ def decode(
     try:
         content = read(Path(path)) if content is None else content
         with open_picture(str(path), content, pixel_limit) as image:
-            whole = image.width * image.height
+            whole = pixels_held(image)
             extent = _shrink(image, short_side)
-            # of a progressive JPEG, the coefficients of all its pixels are held
-            size = whole if image.info.get("progressive") else image.width * image.height
+            reduced = image.format in {"JPEG", "MPO"} and not in_passes(image, content)
+            size = image.width * image.height if reduced else whole
             with _PIXELS.hold(size):
                 image.load()
                 return _square(image, extent, short_side, crop, interpolation)

@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from embedders.image import layers
 from embedders.image.backbones import Preprocessing
 from embedders.image.decode import DecodeError, decode
 from embedders.image.fused import is_fused
+from embedders.image.labels import relabelled
 from embedders.image.precision import resolve_device
 from embedders.image.prefetch import ahead, workers
 from embedders.image.torchvision_ops import import_torch
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 STEP = 4
 """Pictures that go through the network together on a CPU core: few enough for its cache, enough to keep it busy."""
+TAUGHT = "taught"
+"""What `CnnEncoder.taught` is called among the arrays."""
 KEPT = 16_384
 """Vectors kept for pictures with the same digest that come later."""
 _GPU = threading.Lock()
@@ -45,7 +48,7 @@ Outcome = tuple[Matrix, str] | DecodeError
 
 @dataclass(frozen=True, eq=False)
 class CnnEncoder(Encoder[Images]):
-    """A network without classifier. weights: its arrays by name, float32.
+    """A network without classifier. weights: its arrays by name, float32. taught: of `labels.taught`.
 
     `mode` also keeps what a saved network needs: the preprocessing, the width, and the precision, so that rows added
     later on another machine stay comparable.
@@ -53,13 +56,18 @@ class CnnEncoder(Encoder[Images]):
 
     recipe: Cnn
     weights: Mapping[str, NDArray[Any]]
+    taught: NDArray[np.uint64] = field(default_factory=lambda: np.empty((0, 2), np.uint64), kw_only=True)
 
     @property
     def dim(self) -> int:
         return int(self.mode["dim"])
 
     def arrays(self) -> Mapping[str, NDArray[Any]]:
-        return self.weights
+        return {**self.weights, TAUGHT: self.taught} if len(self.taught) else self.weights
+
+    def outdated(self, data: Images) -> str:
+        changed = relabelled(self.taught, data) if len(self.taught) else 0
+        return f"{changed:,} of the pictures it learned from have another label" if changed else ""
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
@@ -85,10 +93,6 @@ class CnnEncoder(Encoder[Images]):
         recipe, look = self.recipe, self.preprocessing
         network = layers.rebuild(recipe.backbone, self.weights, look, bf16=bf16, pooling=recipe.pooling, batch=batch)
         return network.to(self._device)
-
-    def duplicates(self, data: Images) -> int:
-        """How many pictures of `data` have the digest of an earlier one, and are not computed again."""
-        return sum(source != row for row, source in enumerate(sources(data.digests)))
 
     def encode(self, data: Images, *, progress: Progress = silent) -> Iterator[Batch]:
         """Vectors of the pictures, at most `batch_size` at a time; a picture that cannot be decoded is rejected.

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,8 @@ from numpy.typing import NDArray
 from embedders.data import Images
 from embedders.errors import InputError
 from embedders.image.options import DATASET, HoldOut, Training
+from embedders.labels import read_labels
+from embedders.reading import lines
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ def held_out(ids: Any, rule: HoldOut | None) -> set[str]:
     if rule is None:
         return set()
     if rule.file is not None:
-        wanted = set(_text(Path(rule.file), "train.hold_out").split("\n")) - {""}
+        wanted = set(lines(rule.file)) - {""}
         if not (found := wanted.intersection(ids)):
             raise InputError(
                 f"Got the file {rule.file!r} of {len(wanted):,} ids to hold out, none of which is a picture's; expected one id on each line. Check the ids."
@@ -73,7 +73,7 @@ def _draw(seed: int, id: str) -> float:
 
 def _labels(data: Images, options: Training, counts: dict[str, Any]) -> dict[str, str]:
     if options.labels != DATASET:
-        found = read_labels(Path(str(options.labels)), options.id, options.label)
+        found = read_labels(str(options.labels), options.id, options.label)
         known = found.keys() & set(data.ids)
         counts["labels_without_picture"] = len(found) - len(known)
         return {id: found[id] for id in known}
@@ -84,43 +84,29 @@ def _labels(data: Images, options: Training, counts: dict[str, Any]) -> dict[str
     return {id: label for id, label in zip(data.ids, data.labels, strict=True) if label is not None}
 
 
-def read_labels(path: Path, id: str, label: str) -> dict[str, str]:
-    """The label of each id in a `.csv` (commas) or any other table (tabs) with a header; rows with an empty label are skipped.
+def taught(data: Images, options: Training) -> NDArray[np.uint64]:
+    """(n, 2) a number for each picture's id and one for its label, of those that training may see.
 
-    Raises
-    ------
-    InputError : the file is missing, not UTF-8 or malformed, lacks a column, or gives an id two labels.
+    What is kept of the dataset's own labels, to tell later that a picture has another one. Of labels from a file nothing
+    is kept, (0, 2): its content is in the recipe's fingerprint.
     """
-    delimiter = "," if path.suffix.lower() == ".csv" else "\t"
-    reader = csv.reader(_text(path, "train.labels").splitlines(keepends=True), delimiter=delimiter)
-    header = next(reader, [])
-    if missing := [name for name in (id, label) if header.count(name) != 1]:
-        raise InputError(
-            f"Got labels {str(path)!r} with the columns {', '.join(header) or 'none'}; expected {missing[0]!r} once. Name the columns with train: {{id: ..., label: ...}}."
-        )
-    at_id, at_label = header.index(id), header.index(label)
-    found: dict[str, str] = {}
-    for row in reader:
-        if not row:
-            continue
-        if len(row) != len(header):
-            raise InputError(
-                f"Got {len(row)} fields on line {reader.line_num} of {str(path)!r}; expected {len(header)}, as in the header. Quote fields that hold a separator."
-            )
-        if row[at_label].strip() and found.setdefault(row[at_id], row[at_label]) != row[at_label]:
-            raise InputError(
-                f"Got the labels {found[row[at_id]]!r} and {row[at_label]!r} of {row[at_id]!r} in {str(path)!r}; expected one. Drop one."
-            )
-    return found
+    if options.labels != DATASET or data.labels is None:
+        return np.empty((0, 2), np.uint64)
+    held = held_out(data.ids, options.hold_out)
+    pairs = [(_number(id), _number(label or "")) for id, label in zip(data.ids, data.labels, strict=True) if id not in held]  # fmt: skip
+    return np.array(pairs, np.uint64).reshape(-1, 2)
 
 
-def _text(path: Path, name: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig").replace("\r\n", "\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"Got {name} {str(path)!r}, which cannot be read ({error}); expected a text file in UTF-8. Check the path."
-        ) from error
+def relabelled(before: NDArray[np.uint64], data: Images) -> int:
+    """How many pictures of `data` that training knew, as `taught` says, have another label since, or none any more."""
+    known = dict(before.tolist())
+    labels = data.labels or [None] * len(data)
+    found = ((known.get(_number(id)), label or "") for id, label in zip(data.ids, labels, strict=True))
+    return sum(then is not None and then != _number(label) for then, label in found)
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode(errors="surrogatepass")).digest()[:8], "big")
 
 
 def classes(labels: list[str]) -> tuple[list[str], NDArray[np.int64]]:

@@ -49,8 +49,10 @@ FORMATS = {
 BYTE_LIMIT = 1 << 30
 """Most bytes of a picture as it is stored: more than 200 million pixels take in any usual format."""
 SCANNED_PIXELS = 100 * 200_000_000
-"""Most pixels times passes over them in a progressive JPEG; a file of 1 MB can ask for days of passes over nothing."""
-
+"""Most pixels times passes over them in a JPEG of several scans; a file of 1 MB can ask for days of passes over nothing."""
+_SCAN, _FRAMES, _BARE = 0xDA, {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}, {0x00, 0x01, *range(0xD0, 0xDA)}
+"""Markers of a JPEG (ITU-T T.81, table B.1): of a scan, of frames, and those without a length."""
+_TILE_WIDTH, _TILE_LENGTH = 322, 323
 
 _NOT_THERE = (errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENXIO)
 
@@ -153,21 +155,51 @@ def open_picture(name: str, content: bytes, pixel_limit: int) -> ImageFile.Image
 def _check_size(name: str, image: ImageFile.ImageFile, content: bytes, limit: int) -> None:
     from PIL import Image
 
+    size, ours = pixels_held(image), limit
     if image.format == "TIFF" and Image.MAX_IMAGE_PIXELS is not None:  # Pillow checks this one again when it loads
-        limit = min(limit, Image.MAX_IMAGE_PIXELS)
-    size = image.width * image.height
+        limit = min(limit, 2 * Image.MAX_IMAGE_PIXELS)
     if size > limit:
+        tiles = "" if size == image.width * image.height else f" in tiles of {size:,}"
         raise DecodeError(
             "too_many_pixels",
-            f"Got {name!r} of {image.width} x {image.height} pixels; at most {limit:,} pixels are decoded. Make a smaller copy, or raise pixel_limit.",
+            f"Got {name!r} of {image.width} x {image.height} pixels{tiles}; at most {limit:,} pixels are decoded{' of a TIFF' if limit < ours else ''}. "
+            f"Make a smaller copy{'' if limit < ours else ', or raise pixel_limit'}.",
         )
     if image.width < 1 or image.height < 1:
         raise DecodeError("broken_image", f"Got {name!r} of {image.width} x {image.height} pixels. Replace it.")
-    if image.info.get("progressive") and size * (scans := content.count(b"\xff\xda")) > SCANNED_PIXELS:
+    if in_passes(image, content) and size * (scans := content.count(b"\xff\xda")) > SCANNED_PIXELS:
         raise DecodeError(
             "broken_image",
             f"Got {name!r}, which draws {image.width} x {image.height} pixels {scans:,} times over; expected about ten. Replace it.",
         )
+
+
+def pixels_held(image: ImageFile.ImageFile) -> int:
+    """Pixels that decoding holds: those of a TIFF's tile, where a tile is larger than the picture that is cut from it."""
+    tags = getattr(image, "tag_v2", {})
+    tile = [tags.get(tag, 0) for tag in (_TILE_WIDTH, _TILE_LENGTH)]
+    sizes = [side for side in tile if isinstance(side, int)]
+    return max(image.width * image.height, sizes[0] * sizes[1] if len(sizes) == 2 else 0)
+
+
+def in_passes(image: ImageFile.ImageFile, content: bytes) -> bool:
+    """Whether the coefficients of all of a JPEG's pixels are held, since each scan of it adds to them.
+
+    So a progressive one is decoded, and any whose first scan has not all its components (libjpeg, jdinput.c).
+    """
+    if image.format not in {"JPEG", "MPO"}:
+        return False
+    if image.info.get("progressive"):
+        return True
+    at, components = 2, 0
+    while 0 <= (at := content.find(b"\xff", at)) < len(content) - 9:
+        mark, size = content[at + 1], int.from_bytes(content[at + 2 : at + 4], "big")
+        if mark == _SCAN:
+            return content[at + 4] < components
+        if mark in _FRAMES:
+            components = content[at + 9]
+        at += 1 if mark == 0xFF else 2 if mark in _BARE else 2 + size
+    return True
 
 
 @cache
@@ -186,11 +218,14 @@ def _openers() -> dict[str, Any]:
 
 
 def quiet() -> None:
-    """Silence Pillow's remarks about damaged metadata, once a process (a decoding thread must not touch the filters)."""
+    """Silence Pillow's remarks about damaged metadata, and about a limit of pixels that is not ours.
+
+    Once a process: a decoding thread must not touch the filters.
+    """
     global _FILTER
     if _FILTER is None or _FILTER not in warnings.filters:
-        modules = r"PIL\.(Jpeg|Mpo|Png|Tiff)ImagePlugin$"
-        warnings.filterwarnings("ignore", category=UserWarning, module=modules)
+        modules = r"PIL\.(Image|(Jpeg|Mpo|Png|Tiff)ImagePlugin)$"
+        warnings.filterwarnings("ignore", category=Warning, module=modules)
         _FILTER = warnings.filters[0]
 
 

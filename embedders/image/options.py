@@ -53,7 +53,7 @@ class Training(Frozen):
     labels: str | None = Field(
         None,
         json_schema_extra=EXECUTION,
-        description="dataset (those of the dataset), or a .csv or .tsv file with a header",
+        description="dataset (those of the dataset), or a file: .csv or .tsv with a header, .jsonl, .parquet",
     )
     id: str = Field("id", description="the file's column of ids")
     label: str = Field("label", description="the file's column of labels")

@@ -43,6 +43,7 @@ def begun(recipe: Cnn, start: Encoder[Any] | None) -> tuple[nn.Module, Preproces
     if start is None:
         return backbones.build(recipe.backbone, recipe.weights, recipe.seed, recipe.pooling, recipe.size)
     theirs: Any = start.recipe
+    encoder: Any = start
     if theirs.kind != recipe.kind:
         raise InputError(
             f"Got a start of kind {theirs.kind!r}; 'cnn' goes on from a space of 'cnn'. Choose another start, or leave it out."
@@ -52,7 +53,7 @@ def begun(recipe: Cnn, start: Encoder[Any] | None) -> tuple[nn.Module, Preproces
             f"Got backbone {recipe.backbone!r} of size {recipe.size}, pooling {recipe.pooling}, and a start of {theirs.backbone!r} of size {theirs.size}, pooling {theirs.pooling}; expected the same. Set backbone, size and pooling as they are there."
         )
     look = Preprocessing.parse(start.mode["preprocessing"])
-    return layers.rebuild(recipe.backbone, start.arrays(), look, bf16=False, pooling=recipe.pooling), look
+    return layers.rebuild(recipe.backbone, encoder.weights, look, bf16=False, pooling=recipe.pooling), look
 
 
 def tuned(

@@ -178,7 +178,8 @@ def _facts(version: Version, held: str) -> dict[str, str]:
         "recipe": f"{m.recipe.kind} v{m.recipe.version}, fingerprint {m.fingerprint}",
         "params": ", ".join(f"{key}={value}" for key, value in m.recipe.params.items()),
         "dataset": f"{m.dataset}, digest {m.dataset_digest[:16]}"
-        + (f", {m.dataset_rejected:,} documents quarantined" if m.dataset_rejected else ""),
+        + (f", {m.dataset_rejected:,} documents quarantined" if m.dataset_rejected else "")
+        + (f", {m.duplicates:,} of its rows have the content of an earlier one" if m.duplicates else ""),
         "upstream": ", ".join(f"{name} @ {number}" for name, number in m.upstream.items()) or "none",
         "start": _start(m),
         "counts": f"{c.input:,} in = {c.embedded:,} embedded{reused}{folded}{excluded} + {c.quarantined:,} quarantined",

@@ -72,6 +72,7 @@ class DatasetSpec(BaseModel, ABC):
     gives: ClassVar[tuple[type, ...]]  # the data types it can be read as, the usual one first
     reader: ClassVar[int] = 1  # raised when the same files and options may give other data
     suffixes: ClassVar[tuple[str, ...]]
+    rejects: ClassVar[bool] = False  # a file that cannot be read is a row with a reason, and its digest ""
 
     @property
     @abstractmethod
@@ -98,8 +99,13 @@ class DatasetSpec(BaseModel, ABC):
     def read(self, scan: Scan, kind: type, *, cache: Path, progress: Progress = silent) -> Any:
         """The dataset itself. kind: one of `gives`; cache: a local folder for what is derived from the files."""
 
-    def rows(self, scan: Scan) -> Rows | None:
-        """The rows, where the files alone tell them; None where they have to be read."""
+    def rows(self, scan: Scan, cache: Path) -> Rows | None:
+        """The rows, where they are told by the files and what the cache keeps of them; None where they have to be read.
+
+        Raises
+        ------
+        InputError : as `read`.
+        """
         return None
 
     def name(self, path: str) -> str:
@@ -115,6 +121,10 @@ class DatasetSpec(BaseModel, ABC):
     def assets(self) -> dict[str, str]:
         """Other files that reading needs, by the option that names them."""
         return {}
+
+    def told_by(self, paths: Sequence[str]) -> Sequence[Any]:
+        """What the places of files say of their rows beside names, which the digest then holds, too."""
+        return ()
 
     def check(self, paths: Sequence[str]) -> None:
         """Refuse files that the options do not fit.
@@ -140,10 +150,10 @@ class DatasetSpec(BaseModel, ABC):
         paths = [file.path for file in files]
         check_unique(names, paths)
         self.check(paths)
-        digests = cache.of(files)
+        digests = cache.of(files, lenient=self.rejects)
         assets = {name: look(base.absolute() / Path(path).expanduser()) for name, path in self.assets.items()}
         options = self.options | dict(zip(assets, cache.of(list(assets.values())), strict=True))
-        text = json.dumps([self.reader, options, names, digests], ensure_ascii=False)
+        text = json.dumps([self.reader, options, names, digests, *self.told_by(paths)], ensure_ascii=False)
         digest = hashlib.sha256(text.encode()).hexdigest()
         others = tuple(file.path for file in assets.values())
         return Scan(

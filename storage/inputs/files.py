@@ -14,6 +14,7 @@ from embedders.errors import InputError
 from storage.digests import File, unreadable
 
 Identity = tuple[int, int] | None
+_NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 def find_files(pattern: str, base: Path, suffixes: Sequence[str]) -> dict[str, File]:
@@ -24,7 +25,7 @@ def find_files(pattern: str, base: Path, suffixes: Sequence[str]) -> dict[str, F
 
     Raises
     ------
-    InputError : nothing matches.
+    InputError : nothing matches, or a folder may not be read.
     """
     path = base.absolute() / Path(pattern).expanduser()
     parts = Path(pattern).expanduser().parts  # `base` is no pattern, whatever its folders are called
@@ -84,8 +85,10 @@ def _listed(folder: Path, part: str, *, folders: bool = False, links: bool = Tru
     try:
         with os.scandir(folder) as entries:
             found = {e.name: e for e in entries if part.startswith(".") or not e.name.startswith(".")}
-    except OSError:  # no folder, or one that we may not read
-        return []
+    except OSError as error:
+        if error.errno in _NOTHING_THERE:
+            return []
+        raise unreadable(folder, error) from error  # nobody can say which files are lost
     return [name for name in fnmatch.filter(found, part) if not folders or _is_folder(found[name], links)]
 
 
@@ -110,7 +113,7 @@ def _look(path: str) -> File | None:
     try:
         found = os.stat(path)  # noqa: PTH116  (making a Path takes as long as looking)
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+        if error.errno in _NOTHING_THERE:
             return None
         raise unreadable(path, error) from error
     return File(path, found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None

@@ -12,6 +12,7 @@ from typing import overload
 from embedders.base import Progress
 from embedders.data import Images
 from embedders.image.opening import Source
+from storage.digests import file_digest
 from storage.inputs import images_labels
 from storage.inputs.base import Scan, check_unique
 from storage.inputs.images_index import Index, Member, index
@@ -51,7 +52,7 @@ def _members(spec: ImagesSpec, scan: Scan, cache: Path, progress: Progress) -> I
             digests.append(digest)
             labels.append(images_labels.folder(file.path))
             continue
-        part = index(spec, file, digest, cache, progress)
+        part = index(spec, file, digest or file_digest(Path(file.path)), cache, progress)
         parts.append(part)
         ids += _ids(spec, part, name, several=several)
         digests += [found or "" for found in part.texts("digest")]

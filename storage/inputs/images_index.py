@@ -31,7 +31,7 @@ from storage.inputs.images_place import Entry, Place, read
 from storage.inputs.images_spec import ImageColumns, ImagesSpec, LabelColumn, kind
 from storage.room import room
 
-VERSION = 1
+VERSION = 2
 """Raised when the same container may give another index."""
 KEPT = 90 * 86_400
 """Seconds that an index stays in the cache after its last use."""
@@ -117,9 +117,10 @@ def _build(spec: ImagesSpec, container: File, progress: Progress) -> pa.Table:
         entries = images_parquet.list_cells(container, columns.image, partial(_say, progress, name))
         if columns.id is not None:
             ids = images_parquet.read_texts(container, columns.id)
-        labels = (
-            images_parquet.read_texts(container, spec.labels.column) if isinstance(spec.labels, LabelColumn) else None
-        )
+        labels = None
+        if isinstance(spec.labels, LabelColumn):
+            texts = images_parquet.read_texts(container, spec.labels.column)
+            labels = [text if text and text.strip() else None for text in texts]
     else:
         sidecars = images_labels.sidecars(spec.labels)
         entries, beside = images_archive.list_archive(container, spec.suffixes, sidecars)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from embedders.errors import InputError
 from embedders.image.opening import DecodeError
+from embedders.labels import read_labels, text_of
 from storage.digests import File
-from storage.inputs.graph_tables import read_table
 from storage.inputs.images_place import Entry, read
 from storage.inputs.images_spec import LabelColumn, LabelFile, key
 
@@ -71,7 +71,7 @@ def _said(container: File, entry: Entry, option: Option) -> str | None:
         raise InputError(f"Got the label {name!r}, which cannot be read ({error}). Mend it.") from error
     if isinstance(value, dict | list):
         raise InputError(f"Got {value!r} as the label in {name!r}; expected text or a number. Name another field.")
-    return None if value is None or value == "" else str(value)
+    return text_of(value).strip() or None
 
 
 def table(option: LabelFile, path: Path, ids: Sequence[str]) -> Labels:
@@ -81,18 +81,7 @@ def table(option: LabelFile, path: Path, ids: Sequence[str]) -> Labels:
     ------
     InputError : it cannot be read, an id has two labels, or it knows none of the ids.
     """
-    found, place = read_table(path, [option.id, option.label], set())
-    known: dict[str, str] = {}
-    pairs = zip(found[option.id].to_pylist(), found[option.label].to_pylist(), strict=True)
-    for row, (name, label) in enumerate(pairs):
-        if name is None or name == "":
-            raise InputError(f"Got no id on {place(row)}; expected one in the column {option.id!r}. Fill it.")
-        if label is None or label == "":
-            continue
-        if known.setdefault(str(name), str(label)) != str(label):
-            raise InputError(
-                f"Got two labels of {name!r} in {str(path)!r}: {known[str(name)]!r} and, on {place(row)}, {label!r}; expected one. Drop one."
-            )
+    known = read_labels(path, option.id, option.label)
     labels = [known.get(name) for name in ids]
     if not any(labels):
         raise InputError(

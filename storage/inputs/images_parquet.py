@@ -123,7 +123,9 @@ def _cells(file: pq.ParquetFile, group: int, leaf: int) -> Iterator[Cell]:
     path = file.schema.column(leaf).path
     for batch in file.iter_batches(batch_size=_ROWS, row_groups=[group], columns=[path], use_threads=False):
         array = batch.column(0)
-        for cell in pc.struct_field(array, 0) if pa.types.is_struct(array.type) else array:
+        if pa.types.is_struct(array.type):
+            array = pc.struct_field(array, 0)
+        for cell in array.dictionary_decode() if pa.types.is_dictionary(array.type) else array:
             content = cell.as_buffer()
             yield Cell(-1, "") if content is None else Cell(content.size, hashlib.sha256(content).hexdigest())
 

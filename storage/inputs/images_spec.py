@@ -56,6 +56,8 @@ class ImagesSpec(DatasetSpec):
     gives: ClassVar[tuple[type, ...]] = (Images,)
     suffixes: ClassVar[tuple[str, ...]] = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 
+    rejects: ClassVar[bool] = True
+
     kind: Literal["images"]
     path: str = Field(
         min_length=1, description="a folder of pictures, a .zip, .tar or .parquet file of them, or a glob of either"
@@ -95,6 +97,14 @@ class ImagesSpec(DatasetSpec):
             return posixpath.join(folder, key(name))
         return name if self.id == "name" else posixpath.splitext(name)[0]
 
+    def told_by(self, paths: Sequence[str]) -> Sequence[Any]:
+        """The folders' names where these are labels; paths that are ids hold them already."""
+        return (
+            [[posixpath.dirname(path).rpartition("/")[2] for path in paths]]
+            if self.labels == "folder" and self.id != "path"
+            else ()
+        )
+
     def check(self, paths: Sequence[str]) -> None:
         if packed := next((path for path in paths if path.lower().endswith(PACKED)), None):
             raise InputError(
@@ -116,10 +126,9 @@ class ImagesSpec(DatasetSpec):
                 f"Got labels {self.labels!s} for {what!r}, which has none of them; expected `folder`, `cls` (zip, tar), {{column: NAME}} (Parquet, zip, tar) or {{file: FILE}} (any). Name another source."
             )
 
-    def rows(self, scan: Scan) -> Images | None:
-        from storage.inputs import images
-
-        return images.plain(self, scan)
+    def rows(self, scan: Scan, cache: Path) -> Images | None:
+        """Always: what is looked up in a container for a plan is kept for the run."""
+        return self.read(scan, Images, cache=cache)
 
     def read(self, scan: Scan, kind: type, *, cache: Path, progress: Progress = silent) -> Images:
         from storage.inputs import images

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from embedders.errors import InputError
-from evaluation.reading import lines, read_text
+from embedders.reading import lines, read_text
 
 Labelled = tuple[str, str, int]  # id, label, and the line or row
 
@@ -109,7 +109,7 @@ def _json_lines(name: str, id: str, label: str) -> Iterator[Labelled]:
         if not isinstance(row, dict):
             raise InputError(f"Got {line.strip()[:80]!r} on line {number} of {name!r}; expected an object.")
         known |= dict.fromkeys(row)
-        yield from ((_text(row.get(id)), value, number) for value in _texts(row.get(label)))
+        yield from ((text_of(row.get(id)), value, number) for value in _texts(row.get(label)))
     for column in (id, label):
         _column(name, list(known), column)
 
@@ -128,16 +128,16 @@ def _parquet(name: str, id: str, label: str) -> Iterator[Labelled]:
             f"Got {name!r}, which cannot be read ({str(error).splitlines()[0]}); expected a Parquet file. Check the path."
         ) from error
     for row, (key, value) in enumerate(zip(found[id].to_pylist(), found[label].to_pylist(), strict=True), start=1):
-        yield from ((_text(key), text, row) for text in _texts(value))
+        yield from ((text_of(key), text, row) for text in _texts(value))
 
 
 def _texts(cell: object) -> list[str]:
     """The labels that a cell holds: those of a list, else itself."""
-    return list(map(_text, cell)) if isinstance(cell, list) else [_text(cell)]
+    return list(map(text_of, cell)) if isinstance(cell, list) else [text_of(cell)]
 
 
-def _text(value: object) -> str:
-    """Nothing for NaN, too: so tables say that a number lacks."""
+def text_of(value: object) -> str:
+    """What a cell says; nothing for NaN, too: so tables say that a number lacks."""
     return "" if value is None or value != value else str(value)
 
 

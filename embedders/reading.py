@@ -1,4 +1,4 @@
-"""Reading a text file of judgements, with errors that say what to do."""
+"""Reading a small text file whole (judgements, labels, ids), with errors that say what to do."""
 
 from __future__ import annotations
 
