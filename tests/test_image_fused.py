@@ -15,7 +15,7 @@ from embedders.errors import InputError, MissingPackageError
 from embedders.image import backbones, compiled, timm_models
 from embedders.image import encoder as running
 from embedders.image.cnn import Cnn
-from embedders.image.fused import fuse, is_fused
+from embedders.image.fused import fuse, is_fused, rounded
 from embedders.image.pooling import pooled
 
 torch = pytest.importorskip("torch")
@@ -73,6 +73,30 @@ def test_sensitive_layers_stay_exact():
         exact, low = network(x), fuse(network, x.shape, bf16=True)(x)
         every = fuse(network, x.shape, bf16=True, sensitive=("conv1", *(f"layer{i}" for i in range(1, 5))))(x)
     assert 1e-4 < relative(low, exact) < 1e-2 and relative(every, exact) < 1e-5
+
+
+def test_a_rounded_kernel_keeps_its_sum():
+    kernels = torch.randn(8, 4, 5, 5, generator=torch.Generator().manual_seed(0))
+    low = rounded(kernels)
+    assert low.dtype == torch.bfloat16 and low.shape == kernels.shape
+    plain, kept = (
+        (each.double().sum((2, 3)) - kernels.double().sum((2, 3))).abs().max() for each in (kernels.bfloat16(), low)
+    )
+    assert kept < plain / 20
+    changed = (low != kernels.bfloat16()).flatten(2).sum(2)
+    assert changed.max() == 1  # every other number is the nearest one
+    single = torch.randn(8, 4, 1, 1)
+    assert torch.equal(rounded(single), single.bfloat16())
+
+
+@pytest.mark.parametrize("crop", [64, 72])  # 72 = 8 * 9: odd after three layers, so that the kernels are padded
+def test_paddings_of_one_side(crop):
+    network, _ = backbones.build(backbones.LITE0, "package", 0)
+    x = noise(2, crop)
+    found = fuse(network, x.shape, bf16=False)
+    assert any(node.target == "flip" for node in found.graph.nodes) == (crop == 64)
+    with torch.inference_mode():
+        assert relative(found(x), network(x)) < 1e-5
 
 
 class Branches(torch.nn.Module):

@@ -29,7 +29,7 @@ class Cnn(Embedder[Images]):
     """Pooled features of a network that others trained, which `fit` loads, or that is trained here (`train`)."""
 
     kind: ClassVar[str] = "cnn"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     data: ClassVar[type] = Images
     entity: ClassVar[str] = "image"
     inductive: ClassVar[bool] = True
