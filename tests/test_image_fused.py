@@ -138,6 +138,23 @@ def test_what_cannot_be_traced_runs_as_it_is(monkeypatch):
             assert not is_fused(other) and relative(other(x), network(x)) < limit
 
 
+def test_the_manifest_says_how_the_network_ran(pictures, tmp_path, monkeypatch):
+    data = dataset(pictures)
+    encoder = Cnn(**SMALL | {"precision": "bf16"}).fit(data)
+    expected = matrix(encoder, data)
+    assert encoder.mode["network"] == "fused"
+    encoder.save(tmp_path)
+    monkeypatch.setattr(backbones, "fuse", _failing)
+    with pytest.raises(InputError, match="ran in bf16 with fused convolutions"):
+        matrix(Cnn.load(tmp_path), data)
+    plain = Cnn(**SMALL | {"precision": "bf16"}).fit(data)
+    assert plain.mode["network"] == "plain" and not np.array_equal(matrix(plain, data), expected)
+    monkeypatch.undo()
+    plain.save(tmp_path)
+    again = Cnn.load(tmp_path)
+    assert np.array_equal(matrix(again, data), matrix(plain, data)) and again.mode["network"] == "plain"
+
+
 def test_gem_is_the_formula():
     network, look = backbones.build("resnet18", "random", 0, "gem")
     plain, _ = backbones.build("resnet18", "random", 0)
@@ -253,7 +270,7 @@ def test_without_a_working_compiler_it_runs_silently(pictures, tmp_path, monkeyp
     assert capfd.readouterr() == ("", "")
 
 
-def _failing(*_):
+def _failing(*_, **__):
     raise RuntimeError("the compiler found no header")
 
 
@@ -281,6 +298,9 @@ def test_compiled_gives_the_same_vectors(pictures):
     plain, fast = (matrix(Cnn(**{**SMALL, "threads": 2}, compile=on).fit(data), data) for on in (False, True))
     np.testing.assert_allclose(fast, plain, atol=1e-5 * np.linalg.norm(plain, axis=1).max())
     assert os.environ.get("TORCHINDUCTOR_FREEZING") is None
+    encoder = Cnn(**SMALL, compile=True).fit(data)
+    matrix(encoder, data)
+    assert encoder.mode["network"] == "compiled"
 
 
 def test_timm():

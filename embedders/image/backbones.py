@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from embedders.image import weights as weight_files
 from embedders.image.decode import Interpolation
 from embedders.image.fused import fuse, rounded
 from embedders.image.pooling import average, pooled
+from embedders.image.remembered import of_package
 from embedders.image.small import SMALL, small
 from embedders.image.torchvision_ops import import_torch, import_torchvision
 
@@ -158,8 +160,12 @@ def default_name(backbone: str) -> str:
     """The name and address of the weights called default for a backbone, for fingerprints."""
     if backbone.startswith(timm_models.PREFIX):
         return timm_models.default_name(backbone)
-    best = _default(backbone)
-    return f"{best} {best.url}"
+
+    def find() -> str:
+        best = _default(backbone)
+        return f"{best} {best.url}"
+
+    return find() if backbone in {LITE0, SMALL} else of_package("torchvision", f"{backbone}: default weights", find)
 
 
 def preprocessing(backbone: str) -> Preprocessing:
@@ -176,14 +182,18 @@ def preprocessing(backbone: str) -> Preprocessing:
     if backbone.startswith(timm_models.PREFIX):
         found = timm_models.sizes(backbone)
         return Preprocessing.parse({**found, **{key: [255 * value for value in found[key]] for key in ("mean", "std")}})
-    best = _default(backbone).transforms()
-    return Preprocessing(
-        short_side=max(best.resize_size[0], best.crop_size[0]),
-        crop=best.crop_size[0],
-        mean=tuple(255 * value for value in best.mean),
-        std=tuple(255 * value for value in best.std),
-        interpolation="bicubic" if best.interpolation.value == "bicubic" else "bilinear",
-    )
+
+    def find() -> str:
+        best = _default(backbone).transforms()
+        return json.dumps({
+            "short_side": max(best.resize_size[0], best.crop_size[0]),
+            "crop": best.crop_size[0],
+            "mean": [255 * value for value in best.mean],
+            "std": [255 * value for value in best.std],
+            "interpolation": "bicubic" if best.interpolation.value == "bicubic" else "bilinear",
+        })  # fmt: skip
+
+    return Preprocessing.parse(json.loads(of_package("torchvision", f"{backbone}: preprocessing", find)))
 
 
 def _default(backbone: str) -> Any:

@@ -23,6 +23,7 @@ from embedders.image.encoder import CnnEncoder
 from embedders.image.options import Training
 from embedders.image.precision import Device, Precision, resolve_device, resolve_precision
 from embedders.image.torchvision_ops import import_torch
+from embedders.torch_threads import torch_threads
 
 
 class Cnn(Embedder[Images]):
@@ -119,7 +120,7 @@ class Cnn(Embedder[Images]):
             network, story["training"] = tuning.tuned(
                 self, self.train, data, network, look, pretrained=pretrained, checkpoint=checkpoint, progress=progress
             )
-        with torch.inference_mode():
+        with torch_threads(1), torch.inference_mode():
             dim = network(torch.zeros(1, 3, look.crop, look.crop)).shape[1]
         device = resolve_device(self.device)
         mode = {
@@ -131,7 +132,7 @@ class Cnn(Embedder[Images]):
             "preprocessing": asdict(look),
             **story,
         }
-        return CnnEncoder(self, layers.state(network), mode=mode)
+        return CnnEncoder(self, layers.state(network), mode=mode).ready()
 
     @classmethod
     def restore(

@@ -67,6 +67,12 @@ def is_fused(model: Any) -> bool:
     return graph is not None and sum(_pointwise(node) for node in graph.nodes) > left
 
 
+def has_fused(model: Any) -> bool:
+    """Whether any convolution of the network is fused."""
+    graph = getattr(model, "graph", None)
+    return graph is not None and any(_pointwise(node) for node in graph.nodes)
+
+
 def _pointwise(node: fx.Node) -> bool:
     return str(node.target).startswith("mkldnn._convolution_pointwise")
 
