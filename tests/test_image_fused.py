@@ -15,7 +15,7 @@ from embedders.errors import InputError, MissingPackageError
 from embedders.image import backbones, compiled, timm_models
 from embedders.image import encoder as running
 from embedders.image.cnn import Cnn
-from embedders.image.fused import fuse, is_fused
+from embedders.image.fused import fuse, is_fused, rounded
 from embedders.image.pooling import pooled
 
 torch = pytest.importorskip("torch")
@@ -75,6 +75,30 @@ def test_sensitive_layers_stay_exact():
     assert 1e-4 < relative(low, exact) < 1e-2 and relative(every, exact) < 1e-5
 
 
+def test_a_rounded_kernel_keeps_its_sum():
+    kernels = torch.randn(8, 4, 5, 5, generator=torch.Generator().manual_seed(0))
+    low = rounded(kernels)
+    assert low.dtype == torch.bfloat16 and low.shape == kernels.shape
+    plain, kept = (
+        (each.double().sum((2, 3)) - kernels.double().sum((2, 3))).abs().max() for each in (kernels.bfloat16(), low)
+    )
+    assert kept < plain / 20
+    changed = (low != kernels.bfloat16()).flatten(2).sum(2)
+    assert changed.max() == 1  # every other number is the nearest one
+    single = torch.randn(8, 4, 1, 1)
+    assert torch.equal(rounded(single), single.bfloat16())
+
+
+@pytest.mark.parametrize("crop", [64, 72])  # 72 = 8 * 9: odd after three layers, so that the kernels are padded
+def test_paddings_of_one_side(crop):
+    network, _ = backbones.build(backbones.LITE0, "package", 0)
+    x = noise(2, crop)
+    found = fuse(network, x.shape, bf16=False)
+    assert any(node.target == "flip" for node in found.graph.nodes) == (crop == 64)
+    with torch.inference_mode():
+        assert relative(found(x), network(x)) < 1e-5
+
+
 class Branches(torch.nn.Module):
     """Sums that may not be written in place: of the input, of a result that is read again, of a view."""
 
@@ -112,6 +136,23 @@ def test_what_cannot_be_traced_runs_as_it_is(monkeypatch):
         other = backbones.rebuild("resnet18", arrays, look, bf16=bf16, batch=4)
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             assert not is_fused(other) and relative(other(x), network(x)) < limit
+
+
+def test_the_manifest_says_how_the_network_ran(pictures, tmp_path, monkeypatch):
+    data = dataset(pictures)
+    encoder = Cnn(**SMALL | {"precision": "bf16"}).fit(data)
+    expected = matrix(encoder, data)
+    assert encoder.mode["network"] == "fused"
+    encoder.save(tmp_path)
+    monkeypatch.setattr(backbones, "fuse", _failing)
+    with pytest.raises(InputError, match="ran in bf16 with fused convolutions"):
+        matrix(Cnn.load(tmp_path), data)
+    plain = Cnn(**SMALL | {"precision": "bf16"}).fit(data)
+    assert plain.mode["network"] == "plain" and not np.array_equal(matrix(plain, data), expected)
+    monkeypatch.undo()
+    plain.save(tmp_path)
+    again = Cnn.load(tmp_path)
+    assert np.array_equal(matrix(again, data), matrix(plain, data)) and again.mode["network"] == "plain"
 
 
 def test_gem_is_the_formula():
@@ -229,7 +270,7 @@ def test_without_a_working_compiler_it_runs_silently(pictures, tmp_path, monkeyp
     assert capfd.readouterr() == ("", "")
 
 
-def _failing(*_):
+def _failing(*_, **__):
     raise RuntimeError("the compiler found no header")
 
 
@@ -257,6 +298,9 @@ def test_compiled_gives_the_same_vectors(pictures):
     plain, fast = (matrix(Cnn(**{**SMALL, "threads": 2}, compile=on).fit(data), data) for on in (False, True))
     np.testing.assert_allclose(fast, plain, atol=1e-5 * np.linalg.norm(plain, axis=1).max())
     assert os.environ.get("TORCHINDUCTOR_FREEZING") is None
+    encoder = Cnn(**SMALL, compile=True).fit(data)
+    matrix(encoder, data)
+    assert encoder.mode["network"] == "compiled"
 
 
 def test_timm():

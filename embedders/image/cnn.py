@@ -25,6 +25,7 @@ from embedders.image.labels import taught
 from embedders.image.options import Training
 from embedders.image.precision import Device, Precision, resolve_device, resolve_precision
 from embedders.image.torchvision_ops import import_torch
+from embedders.torch_threads import torch_threads
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,7 +35,7 @@ class Cnn(Embedder[Images]):
     """Pooled features of a network that others trained, which `fit` loads, or that is trained here (`train`)."""
 
     kind: ClassVar[str] = "cnn"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     data: ClassVar[type] = Images
     entity: ClassVar[str] = "image"
     inductive: ClassVar[bool] = True
@@ -125,7 +126,7 @@ class Cnn(Embedder[Images]):
             network, story["training"] = tuning.tuned(
                 self, self.train, data, network, look, pretrained=pretrained, checkpoint=checkpoint, progress=progress
             )
-            dim = self._width(network, look)
+        dim = self._width(network, look)
         device = resolve_device(self.device)
         mode = {
             "threads": self.threads,
@@ -137,7 +138,7 @@ class Cnn(Embedder[Images]):
             **story,
         }
         learned = {} if self.train is None else {TAUGHT: taught(data, self.train)}
-        return CnnEncoder(self, layers.state(network), mode=mode, **learned)
+        return CnnEncoder(self, layers.state(network), mode=mode, **learned).ready()
 
     def _width(self, network: nn.Module, look: backbones.Preprocessing) -> int:
         """Numbers in a vector.
@@ -149,7 +150,7 @@ class Cnn(Embedder[Images]):
         import torch
 
         try:
-            with torch.inference_mode():
+            with torch_threads(1), torch.inference_mode():
                 return int(network(torch.zeros(1, 3, look.crop, look.crop)).shape[1])
         except (RuntimeError, AssertionError) as error:
             raise InputError(

