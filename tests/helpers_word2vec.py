@@ -53,7 +53,7 @@ def blocks_of(path):
 class Targets:
     """The targets of centre words, in blocks of up to six (row, goal); of negatives drawn twice in six the last counts."""
 
-    def __init__(self, counts, negative, hs, groups, counter):
+    def __init__(self, counts, negative, hs, groups, counter, pool):
         self.counter, self.negative = counter, negative
         parts = np.split(counts.astype(np.float64) ** 0.75, (groups or [])[:-1])
         self.noise = [
@@ -62,6 +62,19 @@ class Targets:
             for _ in part
         ]
         self.paths = paths_of(counts.tolist()) if hs else None
+        self.pool, self.turn, self.owed = [0] * pool, 0, 16 * pool
+        self.renew(0)
+
+    def renew(self, words):
+        """One row of the pool, the oldest, makes place for sixteen negatives that these words will draw."""
+        self.owed += words * self.negative
+        while self.pool and self.owed >= 16:
+            self.pool[self.turn] = self.row(self.noise[0][1], self.step())
+            self.turn, self.owed = (self.turn + 1) % len(self.pool), self.owed - 16
+
+    def row(self, noise, bits):
+        row = (bits >> 32) * len(noise) >> 32
+        return row if bits & 0xFFFFFFFF < noise[row] >> 32 else noise[row] & 0xFFFFFFFF
 
     def step(self):
         self.counter += GOLDEN
@@ -71,8 +84,7 @@ class Targets:
         first, noise = self.noise[centre]
         for k in range(1, 7):
             bits = random(self.counter + k * GOLDEN)
-            row = (bits >> 32) * len(noise) >> 32
-            yield first + (row if bits & 0xFFFFFFFF < noise[row] >> 32 else noise[row] & 0xFFFFFFFF)
+            yield self.pool[(bits >> 32) * len(self.pool) >> 32] if self.pool else first + self.row(noise, bits)
         self.counter += 8 * GOLDEN
 
     def of(self, centre):
@@ -152,13 +164,14 @@ def reference(
     frozen=(),
     start=None,
     look=1,
+    pool=0,
 ):
     """One pass on one thread over less than a segment: the rows, and the mean loss of one centre word in `look`.
 
     Targets are chosen three centre words ahead.
     """
     n, share = len(counts), counts / counts.sum()
-    targets = Targets(counts, negative, hs, groups, int(_stream(seed, 0)))
+    targets = Targets(counts, negative, hs, groups, int(_stream(seed, 0)), pool)
     w = (np.random.default_rng(seed).random((n, dim), np.float32).astype(np.float64) - 0.5) / dim
     if start is not None:
         w = np.where(np.isnan(start), w, start)
@@ -170,6 +183,7 @@ def reference(
         kept = [t for t in tokens[first:last] if 0 <= t < n and targets.step() >> 32 <= keep[t]]
         rate = lr * max(1 - trained / len(tokens), 1e-4)
         trained += last - first
+        targets.renew(len(kept))
         queue = [targets.of(centre) for centre in kept[:3]]
         for i in range(len(kept)):
             bits = targets.step()

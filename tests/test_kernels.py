@@ -6,12 +6,16 @@ import time
 
 import numpy as np
 import pytest
+from numba import njit
 from scipy.stats import chisquare
 
 from embedders.data import Graph
+from embedders.kernels import skipgram
 from embedders.kernels.alias import alias_rows, alias_table
 from embedders.kernels.centres import CHUNK
 from embedders.kernels.huffman import huffman
+from embedders.kernels.noise import noise_table
+from embedders.kernels.pool import renew
 from embedders.kernels.skipgram import SEGMENT, SkipGram
 from embedders.kernels.threads import cores, run_threads
 from embedders.kernels.walks import PIECE, Walker
@@ -224,6 +228,45 @@ def test_noise_is_drawn_from_the_group_of_the_centre(groups, negative, cbow):
     exact, _ = expected(tokens, offsets, groups=groups, **options)
     np.testing.assert_allclose(trained.matrix, exact, atol=TOLERANCE)
     assert np.array_equal(trained.matrix, plain.matrix) == (groups == [8])
+
+
+@pytest.mark.parametrize("negative", [1, 5, 11])
+@pytest.mark.parametrize("size", [1, 7, 60])
+def test_negatives_are_drawn_from_a_pool(size, negative, monkeypatch):
+    """Its rows are replaced as they are used, several times here; the last document asks for more than all of them."""
+    monkeypatch.setattr(skipgram, "SIZE", size)
+    tokens = np.random.default_rng(negative).choice(41, 700).astype(np.int32) - 1
+    offsets = np.array([0, 1, 40, 40, 43, 150, 700], np.int64)
+    options = {"dim": 5, "window": 3, "negative": negative, "lr": 0.1, "seed": 3}
+    trained, plain = model(tokens, pool=True, **options), model(tokens, **options)
+    for it in (trained, plain):
+        it.train(tokens, offsets)
+    exact, loss = expected(tokens, offsets, cbow=False, pool=size, **options)
+    np.testing.assert_allclose(trained.matrix, exact, atol=TOLERANCE)
+    assert trained.loss == [pytest.approx(loss, rel=1e-3)]
+    assert not np.allclose(trained.matrix, plain.matrix, atol=10 * TOLERANCE)
+
+
+def test_noise_of_groups_has_no_pool():
+    tokens = np.random.default_rng(0).integers(30, size=400).astype(np.int32)
+    with_pool, without = (model(tokens, groups=[10, 30], pool=pool) for pool in (True, False))
+    for it in (with_pool, without):
+        it.train(tokens, one_document(tokens))
+    assert np.array_equal(with_pool.matrix, without.matrix)
+
+
+@njit
+def filled(pool, noise, c):
+    return renew(pool, len(pool), 0, noise, np.uint64(7), c)
+
+
+def test_rows_of_a_pool_have_the_distribution_of_the_noise():
+    often = np.array([1000, 1000, 81, 16, 1, 0]) ** 0.75
+    pool = np.zeros(100_000, np.uint64)
+    oldest, _ = filled(pool, noise_table(often), np.zeros((6, 16), np.float32))
+    found = np.bincount(pool.astype(np.int64), minlength=6)
+    assert oldest == found[5] == 0
+    assert chisquare(found[:5], 100_000 * often[:5] / often.sum()).pvalue > 1e-3
 
 
 def test_a_group_that_is_never_seen():

@@ -48,6 +48,7 @@ class MetaPath2Vec(Embedder[Graph]):
     data: ClassVar[type] = Graph
     encoder: ClassVar[type] = TypedNodeVectors
     entity: ClassVar[str] = "node"
+    version: ClassVar[int] = 2
     warm_start: ClassVar[bool] = True
     folds_in: ClassVar[bool] = True
 

@@ -75,7 +75,7 @@ class Node2Vec(Embedder[Graph]):
     data: ClassVar[type] = Graph
     encoder: ClassVar[type] = NodeVectors
     entity: ClassVar[str] = "node"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     warm_start: ClassVar[bool] = True
     folds_in: ClassVar[bool] = True
 

@@ -48,20 +48,19 @@ def learn(
     """
     from embedders.kernels.skipgram import SkipGram
 
-    visits, reached = np.zeros(len(ids), np.int64), np.zeros(len(ids), bool)
+    visits, reached = np.zeros(len(ids), np.int64), np.zeros(len(ids) + 1, bool)  # the last: where walks have ended
     for tokens in _chunks(recipe, walker, begin, 0, 1):  # noise follows the visits of the first round
         visits += np.bincount(tokens[tokens >= 0], minlength=len(ids))
     model = SkipGram(
         visits, recipe.dim, recipe.window, recipe.negative, recipe.lr,
         total=recipe.epochs * recipe.walks * recipe.length * len(begin), threads=walker.threads, seed=recipe.seed,
-        start=None if start is None else start_rows(start, data, ids, recipe.dim, longest=LONGEST), groups=groups,
+        start=None if start is None else start_rows(start, data, ids, recipe.dim, longest=LONGEST), groups=groups, pool=True,
     )  # fmt: skip
     losses = []
     for epoch in range(recipe.epochs):
         before = len(model.loss)
         for tokens in _chunks(recipe, walker, begin, epoch * recipe.walks, recipe.walks):
-            moved = tokens[tokens[:, 1] >= 0]
-            reached[moved[moved >= 0]] = True
+            reached[tokens[tokens[:, 1] >= 0]] = True
             ends = np.arange(0, tokens.size + 1, recipe.length, dtype=np.int64)
             model.train(tokens.reshape(-1), ends, progress=progress, unit="steps")
         known = [loss for loss in model.loss[before:] if np.isfinite(loss)]
@@ -70,7 +69,7 @@ def learn(
         "threads": walker.threads, "precision": "fp32", "reproducible": "bytes" if walker.threads == 1 else "no",
         "loss": losses,
     }  # fmt: skip
-    return Learned(model.matrix, reached, mode)
+    return Learned(model.matrix, reached[:-1], mode)
 
 
 def _chunks(recipe: Any, walker: Walker, begin: NDArray[np.int32], first: int, rounds: int) -> Iterator[NDArray[np.int32]]:  # fmt: skip

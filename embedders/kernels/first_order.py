@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-LANES = 32  # walks that a thread moves in turn
+from embedders.kernels.offsets import prefetch_one
+
+LANES = 64  # walks that a thread moves in turn
 MULTIPLY, ADD = 6364136223846793005, 1442695040888963407  # Knuth's MMIX
 UNIT = 2.0**-53
 
@@ -80,8 +82,13 @@ def first_order(indptr, indices, alias, pattern, kinds, starts, first, last, num
                     if degree > 0:
                         state[k] = advance(state[k])
                         place[k] = begin + below(state[k], degree)
+                        prefetch_one(indices, place[k])
+                        if alias is not None:
+                            prefetch_one(alias, place[k])
             for k in range(n):
                 following = np.int64(-1)
                 if place[k] >= 0:
                     following, state[k] = drawn(indices, alias, place[k], state[k])
                 node[k] = out[base + k, step] = following
+                if following >= 0:
+                    prefetch_one(indptr, following * kinds)

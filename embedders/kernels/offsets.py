@@ -63,6 +63,14 @@ def _over_rows(builder: Any, n: Any, at_once: int, carried: Sequence[Any], body:
     return results
 
 
+def _fetch(builder: Any, start: Any, to_write: bool) -> None:
+    """Ask for the cache line at a pointer."""
+    pointer = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [pointer, _INT, _INT, _INT])
+    fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    builder.call(fetch, [builder.bitcast(start, pointer), _INT(int(to_write)), _INT(3), _INT(1)])
+
+
 @intrinsic
 def prefetch(typing: Any, matrix: Any, offset: Any) -> Any:
     """Ask for the row at `offset` to be brought into the cache, to be written soon."""
@@ -71,12 +79,20 @@ def prefetch(typing: Any, matrix: Any, offset: Any) -> Any:
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         dim = _width(context, builder, sig.args[0], args[0])
         start = _data(context, builder, sig.args[0], args[0], args[1])
-        pointer = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [pointer, _INT, _INT, _INT])
-        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         with cgutils.for_range_slice(builder, dim.type(0), dim, dim.type(64 // 4)) as (at, _):
-            line = builder.bitcast(builder.gep(start, [at]), pointer)
-            builder.call(fetch, [line, _INT(1), _INT(3), _INT(1)])
+            _fetch(builder, builder.gep(start, [at]), to_write=True)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def prefetch_one(typing: Any, array: Any, place: Any) -> Any:
+    """Ask for one number of an array, to be read soon."""
+    signature = types.void(array, types.intp)
+
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _fetch(builder, _data(context, builder, sig.args[0], args[0], args[1]), to_write=False)
         return context.get_dummy_value()
 
     return signature, generate

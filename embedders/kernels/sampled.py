@@ -19,6 +19,7 @@ from embedders.kernels.centres import AHEAD, BATCH, CACHE_LINE, RING, SPARE, cro
 from embedders.kernels.mean import average, pass_on
 from embedders.kernels.noise import GOLDEN, STRIDE, draw, mixed
 from embedders.kernels.offsets import prefetch
+from embedders.kernels.pool import USES, renew
 from embedders.kernels.simd import TARGETS
 
 
@@ -45,28 +46,39 @@ def _choose(word, negative, noise, spans, targets, goals, first, counter, c):
 @njit(nogil=True, cache=True, fastmath=True, boundscheck=False, error_model="numpy")
 def train_sampled(
     tokens, offsets, first, last, document, keep, frozen, w, words, line, sinks, errors, window, lr, done, total, slot,
-    losses, look, counter, alone, c, noise, spans, negative, targets, goals,
+    losses, look, counter, alone, c, noise, spans, negative, targets, goals, pool,
 ) -> Any:  # fmt: skip
     """Train on tokens[first:last]; `document` holds `first`; see `centres.read`.
 
     words, line, sinks, errors, targets, goals : room of the thread's own.
     alone : None, or of CBOW the offset of its thread's row `fresh`. None makes numba leave the branch out.
     noise : see `noise_table`. spans : None, or (n, 2), of each word the part of `noise` that is a table of its own.
+    pool : None, or room for the rows that negatives are drawn from meanwhile; see `pool.renew`.
     """
     width, groups = w.shape[1], (negative + TARGETS) // TARGETS
     zeros = (len(keep) + slot // CACHE_LINE * SPARE) * width
     mean, fresh = zeros + 2 * width, zeros + 3 * width
-    position = first
+    position, drawn = first, 0
+    source, oldest = noise, 0
+    if pool is not None:
+        source = pool
+        oldest, counter = renew(pool, len(pool), oldest, noise, counter, c)
     while position < last:
         start = position
         n, position, document, counter = read(
             tokens, offsets, position, last, document, keep, frozen, width, zeros, words, line, sinks, counter
         )
         rate = falling(lr, done, total, slot, position - start)
+        if pool is not None:
+            drawn += n * negative
+            oldest, counter = renew(pool, drawn // USES, oldest, noise, counter, c)
+            drawn %= USES
         for i in range(min(n, AHEAD)):
-            counter = _choose(words[i], negative, noise, spans, targets, goals, i * groups * LANES, counter, c)
+            counter = _choose(words[i], negative, source, spans, targets, goals, i * groups * LANES, counter, c)
         for i in range(min(n, window + AHEAD)):
             prefetch(w, line[i + 1])
+            if pool is not None:
+                prefetch(c, line[i + 1])
         # the centre's place in the line is taken by the word before it, so that its contexts stand side by side
         before, before_sink = zeros, zeros
         for i in range(n):
@@ -81,6 +93,8 @@ def train_sampled(
             at = low + 2
             if i + window + AHEAD < n:
                 prefetch(w, line[i + window + AHEAD + 1])
+                if pool is not None:  # the centre's row is the only target that is not near
+                    prefetch(c, line[i + window + AHEAD + 1])
             place = i % RING * groups * LANES
             if alone is not None:
                 if m:
@@ -101,7 +115,7 @@ def train_sampled(
                             judge(errors, 0, size, goals, place, rate)
                     if group == 0 and part == 0 and i + AHEAD < n:  # here, while the processor waits for the errors
                         ring = (i + AHEAD) % RING * groups * LANES
-                        counter = _choose(following, negative, noise, spans, targets, goals, ring, counter, c)
+                        counter = _choose(following, negative, source, spans, targets, goals, ring, counter, c)
                     if m:
                         if bits & look == 0:
                             losses[slot] += cross_entropy(errors, 0, size, rate)

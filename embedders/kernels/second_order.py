@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit
 
 from embedders.kernels.first_order import LANES, advance, below, drawn, stream, unit
+from embedders.kernels.offsets import prefetch_one
 
 TRIES = 8  # rejections of a step before its row is looked through, and one more ...
 SHARE = 16  # ... for so many entries of the two rows that this takes
@@ -125,6 +126,7 @@ def second_order(indptr, indices, alias, weights, totals, single, p, q, starts, 
                     )
                 state[k] = advance(state[k])
                 place[k] = -1 if unit(state[k]) < dart[k] else place[k]
+            prefetch_one(indices, max(place[k], 0))
             k += 1
         n = 0
         for k in range(lanes):
@@ -154,3 +156,4 @@ def second_order(indptr, indices, alias, weights, totals, single, p, q, starts, 
             low[k] = begin[k] if ok else low[k]
             high[k] = end[k] if ok else high[k]
             node[k] = following[k] if ok else node[k]
+            prefetch_one(indptr, node[k])

@@ -21,6 +21,7 @@ from embedders.kernels.centres import CACHE_LINE, CHUNK, RING, SPARE, aligned
 from embedders.kernels.copies import Copies
 from embedders.kernels.initial import chances_to_stay, put_known
 from embedders.kernels.noise import noise_table
+from embedders.kernels.pool import SIZE
 from embedders.kernels.sampled import train_sampled
 from embedders.kernels.simd import TARGETS, WIDTH
 from embedders.kernels.threads import run_threads
@@ -63,6 +64,8 @@ class SkipGram:
     start_context : the same for the rows that answer; NaN rows and None begin at zero.
     frozen : (n,) bool; rows that stay as they are.
     groups : where groups of rows end, the last at n; the noise of a centre word is of its group. None: of all rows.
+    pool : negatives are drawn from a small pool of noise rows, which is faster with vectors larger than the caches; see
+        `pool`. Of no account with groups.
     cbow : the mean of the contexts learns, as in word2vec.c with cbow_mean; else each context does.
     hs : hierarchical softmax stands in for negative sampling; `negative` is of no account.
     """
@@ -80,6 +83,7 @@ class SkipGram:
     start_context: Matrix | None = None
     frozen: NDArray[np.bool_] | None = None
     groups: Sequence[int] | None = None
+    pool: bool = False
     cbow: bool = False
     hs: bool = False
 
@@ -121,7 +125,9 @@ class SkipGram:
         size = RING * ((self.negative + TARGETS) // TARGETS) * LANES
 
         def mine(slot: int) -> tuple[Any, ...]:
-            return noise, span_of, self.negative, np.zeros(size, np.int64), np.zeros(size, np.float32)
+            room = np.zeros(size, np.int64), np.zeros(size, np.float32)
+            pool = np.zeros(SIZE, np.uint64) if self.pool and span_of is None else None
+            return noise, span_of, self.negative, *room, pool
 
         return Answer(train_sampled, 1, mine)
 
