@@ -11,8 +11,9 @@ from embedders.base import Embedder
 from embedders.errors import InputError
 from embedders.registry import embedder_class
 from embedders.views import Views
-from flows.evaluations import Labelled, LinkPrediction
+from flows.evaluations import Downstream, Labelled, LinkPrediction
 from flows.yaml_file import explain, unknown_name
+from storage.inputs.specs import TableSpec
 from storage.paths import check_name
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ def _evaluation(pipeline: Pipeline, name: str, place: int, evaluation: Any) -> I
         yield from _links(pipeline, name, place)
     if isinstance(evaluation, Labelled) and evaluation.labels:
         yield from _labels(pipeline, name, place)
+    if isinstance(evaluation, Downstream):
+        yield from _downstream(pipeline, name, place)
 
 
 def _links(pipeline: Pipeline, name: str, place: int) -> Iterator[Problem]:
@@ -80,6 +83,23 @@ def _links(pipeline: Pipeline, name: str, place: int) -> Iterator[Problem]:
         ("evaluate", name, place, "metric"),
         f"got link_prediction, and {name} is of {dataset!r}, a dataset of kind {spec.kind} that holds no edges out. {remedy}.",
     )
+
+
+def _downstream(pipeline: Pipeline, name: str, place: int) -> Iterator[Problem]:
+    """The rows of a table that names a target are judged, not its values."""
+    dataset = pipeline.spec(name).dataset
+    spec = pipeline.datasets.get(dataset)
+    what = ("evaluate", name, place, "metric")
+    if not isinstance(spec, TableSpec):
+        yield (
+            what,
+            f"got downstream, and {name} is of {pipeline.spec(name).source!r}; expected a dataset of kind table. Take it out.",
+        )
+    elif spec.target is None:
+        yield what, f"got downstream, and the dataset {dataset!r} names no target. Add target: COLUMN to it."
+    entry = pipeline.entries.get(name, name)
+    if name not in (entry, pipeline.outputs(entry)[0]):
+        yield what, f"got downstream for {name}, whose rows are values of a column. Give it to {entry}."
 
 
 def _seen_by(pipeline: Pipeline, name: str) -> str | None:
@@ -133,7 +153,7 @@ def _space(pipeline: Pipeline, name: str, spec: SpaceSpec) -> Iterator[Problem]:
         got = pipeline.datasets[spec.dataset].kind
         yield (
             ("spaces", name, "dataset"),
-            f"got {spec.dataset!r}, a dataset of kind {got}; {spec.embedder} reads {kind.data.__name__}.",
+            f"got {spec.dataset!r}, a dataset of kind {got}; {spec.embedder} reads {kind.data.__name__}.{_instead(pipeline, spec)}",
         )
     try:
         recipe = kind.model_validate(spec.params)
@@ -142,6 +162,13 @@ def _space(pipeline: Pipeline, name: str, spec: SpaceSpec) -> Iterator[Problem]:
         for found in error.errors():
             place = ("spaces", name, "params", *map(str, found["loc"]))
             yield place, explain(found, kind, found["loc"])
+
+
+def _instead(pipeline: Pipeline, spec: SpaceSpec) -> str:
+    """The embedder that has the place of another one for a table."""
+    if spec.embedder == "one-hot" and isinstance(pipeline.datasets[spec.dataset], TableSpec):
+        return " Rows are embedded by one-hot-rows."
+    return ""
 
 
 def _names(pipeline: Pipeline, name: str, spec: SpaceSpec) -> Iterator[Problem]:

@@ -123,6 +123,16 @@ class LinkPrediction(Evaluated):
     metric: Literal["link_prediction"]
 
 
+class Downstream(Evaluated):
+    """A linear model tells the target of a table from the vectors of its rows, learned anew in each fold."""
+
+    metric: Literal["downstream"]
+    folds: int = Field(5, ge=2, le=100, description="parts, each told by what was learned from the others")
+    rows: int = Field(100_000, ge=10, description="rows at most; drawn at random where there are more")
+    seed: int = Field(0, ge=0, description="of the folds and the draw")
+    threads: ClassVar[int] = 0
+
+
 class WordSimilarity(Evaluated):
     """Rank correlation with people's judgements of word pairs."""
 
@@ -147,6 +157,7 @@ Evaluation = Annotated[
     | NearDuplicates
     | NodeClassification
     | LinkPrediction
+    | Downstream
     | WordSimilarity
     | Analogies,
     Field(discriminator="metric"),
@@ -163,6 +174,10 @@ def judge(pipeline: Pipeline, version: Version, evaluation: Any) -> Report:
             return _labels(pipeline, version, evaluation)
         case LinkPrediction():
             return _links(pipeline, version)
+        case Downstream():
+            from flows.downstream import downstream
+
+            return downstream(pipeline, version, evaluation)
         case NearDuplicates():
             return _duplicates(version, evaluation)
         case WordSimilarity():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -26,7 +26,6 @@ LATER = {
     "outputs": "Read the vectors with `polyvec files`.",
     "schedule": "Put the schedule into deployments/prefect.yaml.",
 }
-LATER_KINDS = {"table": "only corpus, images, graph and interactions are read"}
 
 
 class Frozen(BaseModel):
@@ -236,14 +235,3 @@ def _refuse_later(path: Path, content: Mapping[str, Any], lines: Any) -> None:
     for key, instead in LATER.items():
         if key in content:
             raise InputError(f"{path}:{line_of(lines, (key,))}: {key}: not available yet. {instead} Remove the key.")
-    for name, spec in _entries(content, "datasets"):
-        if (kind := spec.get("kind")) in LATER_KINDS:
-            raise InputError(
-                f"{path}:{line_of(lines, ('datasets', name, 'kind'))}: datasets.{name}.kind: {kind}: not available yet; {LATER_KINDS[kind]}."
-            )
-
-
-def _entries(content: Mapping[str, Any], key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    section = content.get(key)
-    if isinstance(section, dict):
-        yield from ((name, spec) for name, spec in section.items() if isinstance(spec, dict))
