@@ -20,7 +20,8 @@ Features = Callable[[Table, Table], tuple[Any, Any]]
 """From rows to learn from and others, the features of both, (n, d) arrays or sparse matrices in compressed rows.
 It must take nothing else from the others: they are given without a target."""
 STRENGTHS = (0.1, 1.0, 10.0, 100.0, 1000.0)
-"""Of the penalty on the weights; for each fold and kind of features the one that tells a fifth of its training rows best."""
+"""Of the penalty on the weights; for each fold and kind of features the one that tells a fifth of its training rows best,
+learned from the rest of them."""
 MAX_ITERATIONS = 300
 
 
@@ -31,6 +32,8 @@ def downstream(
 
     In each fold, features are learned from its training rows alone and the others are encoded by what was learned: a
     space that learned from the target knows it of the rows it was trained on, and scored on these would only show that.
+    The strength of the penalty is chosen in the same way within the training rows, so that features are learned twice a
+    fold.
 
     Parameters
     ----------
@@ -89,22 +92,27 @@ class _Found:
 def _out_of_fold(
     data: Table, chosen: NDArray[np.int64], target: NDArray[Any], features: Features, model: Any, folds: int, seed: int
 ) -> _Found:
+    """Predictions of each fold; its strength is chosen among its training rows as it is then used, on rows that are new."""
+
+    def learned(known: NDArray[np.int64], new: NDArray[np.int64]) -> tuple[Any, Any]:
+        return features(data.select(chosen[known]), replace(data.select(chosen[new]), target=None, classes=None))
+
     found = _Found(np.empty(len(target), target.dtype))
     for train, test in model.split(target, seed):
-        asked = replace(data.select(chosen[test]), target=None, classes=None)
-        known, new = features(data.select(chosen[train]), asked)
+        order = train[np.random.default_rng([seed, 1]).permutation(len(train))]
+        cut = len(order) // 5
+        inner, outer = np.sort(order[cut:]), np.sort(order[:cut])
+        known, new = _scaled(*learned(inner, outer))
+        with one_thread():
+            losses = [
+                model.loss(model.fit(known, target[inner], strength), new, target[outer]) for strength in STRENGTHS
+            ]
+        strength = STRENGTHS[int(np.argmin(losses))]
+        known, new = learned(train, test)
         found.sizes.append((known.shape[0], size(known)))
         known, new = _scaled(known, new)
         with one_thread():
-            order = np.random.default_rng([seed, 1]).permutation(len(train))
-            inner, outer = order[len(order) // 5 :], order[: len(order) // 5]
-            told = target[train]
-            losses = [
-                model.loss(model.fit(known[inner], told[inner], strength), known[outer], told[outer])
-                for strength in STRENGTHS
-            ]
-            strength = STRENGTHS[int(np.argmin(losses))]
-            found.guess[test] = model.fit(known, told, strength).predict(new)
+            found.guess[test] = model.fit(known, target[train], strength).predict(new)
         found.strengths.append(strength)
     return found
 
