@@ -16,7 +16,7 @@ from pyarrow import csv as pacsv
 from embedders.data import Rejected
 from embedders.errors import InputError
 from storage.inputs.graph_spec import suffix
-from storage.inputs.graph_text import UNREADABLE, arrow_stream, opened, unreadable
+from storage.inputs.graph_text import UNREADABLE, arrow_stream, opened, unpacked, unreadable
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +88,7 @@ def _text(name: str, path: Path, wanted: Sequence[str]) -> Part:
             )  # fmt: skip
     except (pa.ArrowException, *UNREADABLE) as error:
         raise unreadable(path, error) from error
+    _check_quotes(path)
     good = np.arange(1, len(table) + 1)
     rejected: list[Rejected] = []
     if broken:
@@ -112,6 +113,24 @@ def _broken(name: str, path: Path, width: int) -> tuple[NDArray[np.int64], list[
         message = f"got {len(fields)} fields; expected {width} as in the header"
         rejected.append(Rejected(f"{name}:{number}", f"{path}:{line}", "wrong_fields", message))
     return np.array(good, np.int64), rejected
+
+
+def _check_quotes(path: Path) -> None:
+    """Refuse a file whose last quote is never closed: all that follows it would be one value."""
+    with unpacked(path) as file:
+        if not sum(block.count(b'"') for block in iter(lambda: file.read(1 << 20), b"")) % 2:
+            return
+    start = 0
+    with opened(path, newline="") as file:
+        reader = csv.reader(file, delimiter=_separator(path), strict=True)
+        try:
+            for _ in reader:
+                start = reader.line_num
+        except csv.Error as error:
+            if "end of data" in str(error):
+                raise InputError(
+                    f"Got a quote in the row that begins on line {start + 1} of {str(path)!r}, which is never closed; expected one more. Mend the line."
+                ) from error
 
 
 def _separator(path: Path) -> str:
