@@ -25,6 +25,7 @@ NAMES = (
     "judging",
     "walks",
     "graph",
+    "tables",
     "images",
     "image_training",
     "interactions",

@@ -12,10 +12,11 @@ from embedders.errors import InputError
 from embedders.fusion.shared import projects
 from embedders.registry import embedder_class
 from embedders.views import Views
-from flows.evaluations import CrossModal, Labelled, LinkPrediction, Ranking
+from flows.evaluations import CrossModal, Downstream, Labelled, LinkPrediction, Ranking
 from flows.output_plan import sides
 from flows.tune_checks import of_grid, tune_problems
 from flows.yaml_file import explain, unknown_name
+from storage.inputs.specs import TableSpec
 from storage.paths import check_name
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ def _evaluation(pipeline: Pipeline, name: str, place: int, evaluation: Any) -> I
         yield from _links(pipeline, name, place)
     if isinstance(evaluation, Labelled) and evaluation.labels:
         yield from _labels(pipeline, name, place)
+    if isinstance(evaluation, Downstream):
+        yield from _downstream(pipeline, name, place)
 
 
 def _projects(pipeline: Pipeline, name: str) -> bool:
@@ -134,6 +137,23 @@ def _links(pipeline: Pipeline, name: str, place: int) -> Iterator[Problem]:
     )
 
 
+def _downstream(pipeline: Pipeline, name: str, place: int) -> Iterator[Problem]:
+    """The rows of a table that names a target are judged, not its values."""
+    dataset = pipeline.spec(name).dataset
+    spec = pipeline.datasets.get(dataset)
+    what = ("evaluate", name, place, "metric")
+    if not isinstance(spec, TableSpec):
+        yield (
+            what,
+            f"got downstream, and {name} is of {pipeline.spec(name).source!r}; expected a dataset of kind table. Take it out.",
+        )
+    elif spec.target is None:
+        yield what, f"got downstream, and the dataset {dataset!r} names no target. Add target: COLUMN to it."
+    entry = pipeline.entries.get(name, name)
+    if name not in (entry, pipeline.outputs(entry)[0]):
+        yield what, f"got downstream for {name}, whose rows are values of a column. Give it to {entry}."
+
+
 def _seen_by(pipeline: Pipeline, name: str) -> str | None:
     """The space of another graph that a space begins at, by way of others, too."""
     dataset, passed = pipeline.spec(name).dataset, {name}
@@ -185,7 +205,7 @@ def _space(pipeline: Pipeline, name: str, spec: SpaceSpec) -> Iterator[Problem]:
         got = pipeline.datasets[spec.dataset].kind
         yield (
             ("spaces", name, "dataset"),
-            f"got {spec.dataset!r}, a dataset of kind {got}; {spec.embedder} reads {kind.data.__name__}.",
+            f"got {spec.dataset!r}, a dataset of kind {got}; {spec.embedder} reads {kind.data.__name__}.{_instead(pipeline, spec)}",
         )
     yield from tune_problems(pipeline, name, spec, kind)
     try:
@@ -197,6 +217,13 @@ def _space(pipeline: Pipeline, name: str, spec: SpaceSpec) -> Iterator[Problem]:
                 continue  # said of the grid
             place = ("spaces", name, "params", *map(str, found["loc"]))
             yield place, explain(found, kind, found["loc"])
+
+
+def _instead(pipeline: Pipeline, spec: SpaceSpec) -> str:
+    """The embedder that has the place of another one for a table."""
+    if spec.embedder == "one-hot" and isinstance(pipeline.datasets[spec.dataset], TableSpec):
+        return " Rows are embedded by one-hot-rows."
+    return ""
 
 
 def _names(pipeline: Pipeline, name: str, spec: SpaceSpec) -> Iterator[Problem]:

@@ -16,7 +16,7 @@ from flows.fusion import beside, cross_modal_report, refitted, views_of, with_vi
 from storage import tables
 from storage.digests import DigestCache
 from storage.inputs.specs import Scan
-from storage.space import Space, Version
+from storage.space import Version
 
 if TYPE_CHECKING:
     from flows.pipeline import Pipeline
@@ -155,6 +155,16 @@ class Ranking(Evaluated):
         return self
 
 
+class Downstream(Evaluated):
+    """A linear model tells the target of a table from the vectors of its rows, learned anew in each fold."""
+
+    metric: Literal["downstream"]
+    folds: int = Field(5, ge=2, le=100, description="parts, each told by what was learned from the others")
+    rows: int = Field(100_000, ge=10, description="rows at most; drawn at random where there are more")
+    seed: int = Field(0, ge=0, description="of the folds and the draw")
+    threads: ClassVar[int] = 0
+
+
 class WordSimilarity(Evaluated):
     """Rank correlation with people's judgements of word pairs."""
 
@@ -181,6 +191,7 @@ Evaluation = Annotated[
     | LinkPrediction
     | CrossModal
     | Ranking
+    | Downstream
     | WordSimilarity
     | Analogies,
     Field(discriminator="metric"),
@@ -201,6 +212,10 @@ def judge(pipeline: Pipeline, version: Version, evaluation: Any) -> Report:
             return cross_modal_report(pipeline, version, evaluation)
         case Ranking():
             return _ranking(pipeline, version, evaluation)
+        case Downstream():
+            from flows.downstream import downstream
+
+            return downstream(pipeline, version, evaluation)
         case NearDuplicates():
             return _duplicates(version, evaluation)
         case WordSimilarity():

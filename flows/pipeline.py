@@ -27,7 +27,6 @@ LATER = {
     "gates": "Every version is released as it is.",
     "schedule": "Put the schedule into deployments/prefect.yaml.",
 }
-LATER_KINDS = {"table": "only corpus, images, graph and interactions are read"}
 
 
 class Frozen(BaseModel):
@@ -252,11 +251,6 @@ def _refuse_later(path: Path, content: Mapping[str, Any], lines: Any) -> None:
     for key, instead in LATER.items():
         if key in content:
             raise InputError(f"{path}:{line_of(lines, (key,))}: {key}: not available yet. {instead} Remove the key.")
-    for name, spec in _entries(content, "datasets"):
-        if (kind := spec.get("kind")) in LATER_KINDS:
-            raise InputError(
-                f"{path}:{line_of(lines, ('datasets', name, 'kind'))}: datasets.{name}.kind: {kind}: not available yet; {LATER_KINDS[kind]}."
-            )
     for name, spec in _entries(content, "outputs"):
         if (kind := spec.get("kind")) in LATER_OUTPUTS:
             raise InputError(

@@ -27,7 +27,7 @@ from storage.places import AnyPath
 from storage.space import Version
 
 COUNTS = ("pairs", "exact_groups")
-COMPANIONS = ("macro_f1", "average_precision", "r_precision")  # shown beside the headline
+COMPANIONS = ("macro_f1", "rmse", "average_precision", "r_precision")  # shown beside the headline
 PAIRS = 5  # near duplicates that are named
 INLINE = 400_000  # characters of pictures that an artifact carries; the server takes half a megabyte
 

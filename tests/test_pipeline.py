@@ -68,7 +68,6 @@ WRONG = [
     ("./vectors", "*nowhere", 1, "got YAML that cannot be read: found undefined alias 'nowhere'. Mend the line."),
     ("text.txt", "a\0b", 3, "got YAML that cannot be read: "),
     ("nodes: {dataset: links", "nodes: {<<: {daatset: 1}, dataset: links", 7, "spaces.nodes.daatset: got the unknown key 'daatset'"),
-    ("kind: corpus", "kind: table", 3, "datasets.text.kind: table: not available yet"),
     ("dataset: text, ", "fuse: [nodes], ", 6, "spaces.words.embedder: got 'word2vec' of 'nodes'; expected dataset: NAME with it."),
     ("dataset: text, ", "fuse: [nodes], dataset: text, ", 6, "expected a dataset, or fuse with the names of spaces."),
     ("dataset: text, ", "fuse: [nods], ", 6, "spaces.words.fuse: got the space 'nods', which the file does not name; expected one of words, nodes. Did you mean 'nodes'?"),

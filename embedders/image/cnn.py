@@ -126,7 +126,7 @@ class Cnn(Embedder[Images]):
             network, story["training"] = tuning.tuned(
                 self, self.train, data, network, look, pretrained=pretrained, checkpoint=checkpoint, progress=progress
             )
-        dim = self._width(network, look)
+            dim = self._width(network, look)
         device = resolve_device(self.device)
         mode = {
             "threads": self.threads,

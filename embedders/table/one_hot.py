@@ -45,7 +45,9 @@ class OneHotVectors(Encoder[Table]):
         n, columns = places.shape
         values = np.ones(places.size, np.float32) if signs is None else signs.ravel()
         shape = (n, self.dim - len(self.coding.number_columns))
-        found = csr_array((values, places.ravel(), np.arange(n + 1) * columns), shape=shape)
+        kind: Any = np.int32 if places.size < 2**31 else np.int64
+        ends = np.arange(n + 1, dtype=kind) * kind(columns)
+        found = csr_array((values, places.ravel().astype(kind), ends), shape=shape)
         found.sum_duplicates()
         numbers = self.coding.numbers(data)
         return csr_array(hstack([found, csr_array(numbers)], format="csr")) if numbers.shape[1] else found

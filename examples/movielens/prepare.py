@@ -46,6 +46,7 @@ def write(name: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> No
 
 
 def main() -> None:
+    """Write three tables beside this script."""
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     folder = Path(sys.argv[1])

@@ -16,8 +16,9 @@ from storage.inputs.base import DatasetSpec, Files, Scan
 from storage.inputs.graph_spec import EdgeColumns, GraphSpec
 from storage.inputs.images_spec import ImagesSpec
 from storage.inputs.interactions import InteractionsSpec
+from storage.inputs.table import TableSpec
 
-__all__ = ["AnyDataset", "CorpusSpec", "DatasetSpec", "EdgeColumns", "Files", "GraphSpec", "ImagesSpec", "InteractionsSpec", "Phrasing", "Scan", "TextColumns"]  # fmt: skip
+__all__ = ["AnyDataset", "CorpusSpec", "DatasetSpec", "EdgeColumns", "Files", "GraphSpec", "ImagesSpec", "InteractionsSpec", "Phrasing", "Scan", "TableSpec", "TextColumns"]  # fmt: skip
 
 
 class TextColumns(BaseModel):
@@ -125,4 +126,4 @@ class CorpusSpec(DatasetSpec):
         return corpus.read(self, scan, kind, cache, progress)
 
 
-AnyDataset = Annotated[CorpusSpec | ImagesSpec | GraphSpec | InteractionsSpec, Field(discriminator="kind")]
+AnyDataset = Annotated[CorpusSpec | ImagesSpec | GraphSpec | InteractionsSpec | TableSpec, Field(discriminator="kind")]
