@@ -116,6 +116,8 @@ def test_views_find_each_other(folder):
     assert score.n == 10
     assert steps.evaluate_space(pipeline, refs[-1], "find") == score
     both = pipeline.vectors.space("both").latest()
+    notes = next(row["notes"] for row in pipeline.vectors.metrics(both) if row["notes"])
+    assert (json.loads(notes)["trained_on"], json.loads(notes)["held_out"]) == (50, 10)
     assert len(both) == 45
     assert both.manifest.counts.excluded == {"not asked for by rows: said": 15}
 
