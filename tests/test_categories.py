@@ -94,13 +94,17 @@ def test_rare_missing_and_new_values_share_unknown():
     np.testing.assert_array_equal(answer(found.sides["rows"], new).matrix[0, : city.dim], city.matrix[0])
 
 
-def test_unknown_is_like_any_value():
+def test_unknown_is_like_any_value(monkeypatch):
     """It learns, though no value is missing: between the values that raise the target and those that lower it."""
-    found = Categories(threads=1, hidden=[16], dim=2, epochs=40).fit(shops(n=2000))
+    recipe, data = Categories(threads=1, hidden=[16], dim=2, epochs=40), shops(n=2000)
+    found = recipe.fit(data)
     city = found.sides["city"]
     high, low = (np.mean([row(city, f"Ort {i}") for i in range(8) if i % 2 == odd], axis=0) for odd in (1, 0))
     along = (city.matrix[0] - low) @ (high - low) / ((high - low) @ (high - low))
     assert 0.2 < along < 0.8
+    monkeypatch.setattr(training, "MASKED", 0.0)
+    still = recipe.fit(data).sides["city"]
+    assert np.abs(city.matrix[0] - still.matrix[0]).max() > 0.01
 
 
 @pytest.mark.parametrize("learn", ["target", "columns"])
@@ -147,6 +151,21 @@ def test_large_tables_learn_by_a_sample_and_sparse_gradients(monkeypatch):
     assert abs(some["held_out_loss"][-1] - whole["held_out_loss"][-1]) < 0.5
     with_target = replace(data, target=(street % 3).astype(np.float32))
     assert min(recipe.fit(with_target).sides["rows"].mode["held_out_loss"]) < 0.1
+
+
+def test_a_sample_costs_what_all_values_do(monkeypatch):
+    import torch
+
+    random = torch.Generator().manual_seed(0)
+    net = network.Network.drawn([300], [4], 0, [], None, random)
+    net.tables[0].mul_(20)
+    last, codes = torch.randn((40, 4), generator=random), torch.randint(300, (40,), generator=random)
+    shares = torch.arange(1, 301) ** 2.0
+    shares /= shares.sum()
+    whole = float(net.column_loss(last, 0, codes, shares, random, sparse=False))
+    monkeypatch.setattr(network, "SAMPLED", 250)
+    some = np.mean([float(net.column_loss(last, 0, codes, shares, random, sparse=False)) for _ in range(50)])
+    assert some == pytest.approx(whole, rel=0.1)
 
 
 def test_training_ends_at_its_best():
