@@ -164,7 +164,7 @@ def speed(data: Table, options: argparse.Namespace) -> tuple[list[Row], dict[str
     runs = common.interleaved(
         {
             "target, 1 thread": trained(threads=1),
-            f"target, {common.cores()} threads": trained(threads=common.cores()),
+            f"target, {options.threads} threads": trained(threads=options.threads),
             "columns, 1 thread": trained(threads=1, learn="columns"),
         },
         1 if options.small else options.rounds,

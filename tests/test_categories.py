@@ -70,9 +70,9 @@ def test_widths():
     data = shops(cities=200, n=3000)
     coding = QUICK._coding(data)
     assert QUICK.widths(coding) == (50, 2)
-    assert Categories(dim=5).widths(coding) == (5, 5) and Categories(dim={"city": 7}).widths(coding) == (7, 2)
-    with pytest.raises(InputError, match="Got dim for town; expected some of the categories city, type"):
-        Categories(dim={"town": 7}).widths(coding)
+    assert Categories(width=5).widths(coding) == (5, 5) and Categories(width={"city": 7}).widths(coding) == (7, 2)
+    with pytest.raises(InputError, match="Got width for town; expected some of the categories city, type"):
+        Categories(width={"town": 7}).widths(coding)
 
 
 def test_names_of_sides():
@@ -94,13 +94,17 @@ def test_rare_missing_and_new_values_share_unknown():
     np.testing.assert_array_equal(answer(found.sides["rows"], new).matrix[0, : city.dim], city.matrix[0])
 
 
-def test_unknown_is_like_any_value():
+def test_unknown_is_like_any_value(monkeypatch):
     """It learns, though no value is missing: between the values that raise the target and those that lower it."""
-    found = Categories(threads=1, hidden=[16], dim=2, epochs=40).fit(shops(n=2000))
+    recipe, data = Categories(threads=1, hidden=[16], width=2, epochs=40), shops(n=2000)
+    found = recipe.fit(data)
     city = found.sides["city"]
     high, low = (np.mean([row(city, f"Ort {i}") for i in range(8) if i % 2 == odd], axis=0) for odd in (1, 0))
     along = (city.matrix[0] - low) @ (high - low) / ((high - low) @ (high - low))
     assert 0.2 < along < 0.8
+    monkeypatch.setattr(training, "MASKED", 0.0)
+    still = recipe.fit(data).sides["city"]
+    assert np.abs(city.matrix[0] - still.matrix[0]).max() > 0.01
 
 
 @pytest.mark.parametrize("learn", ["target", "columns"])
@@ -126,7 +130,7 @@ def test_columns_tell_each_other():
     rng = np.random.default_rng(0)
     street = rng.integers(0, 12, 1500)
     data = table({"street": [f"{i}" for i in street], "city": [f"c{i % 3}" for i in street]})
-    found = Categories(hidden=[], dim=6, epochs=30, dropout=0.1, threads=1).fit(data).sides
+    found = Categories(hidden=[], width=6, epochs=30, dropout=0.1, threads=1).fit(data).sides
     names = [name for name in found["street"].ids if name != "unknown"]
     matrix = np.array([row(found["street"], name) for name in names])
     far = ((matrix[:, None] - matrix[None]) ** 2).sum(axis=2) + np.eye(12) * 1e9
@@ -138,7 +142,7 @@ def test_large_tables_learn_by_a_sample_and_sparse_gradients(monkeypatch):
     rng = np.random.default_rng(0)
     street = rng.integers(0, 60, 3000)
     data = table({"street": [f"{i}" for i in street], "city": [f"c{i % 3}" for i in street]})
-    recipe = Categories(hidden=[], dim=6, epochs=15, batch=64, threads=1)
+    recipe = Categories(hidden=[], width=6, epochs=15, batch=64, threads=1)
     whole = recipe.fit(data).sides["rows"].mode
     monkeypatch.setattr(network, "SAMPLED", 20)
     monkeypatch.setattr(training, "SPARSE", 0.5)
@@ -147,6 +151,21 @@ def test_large_tables_learn_by_a_sample_and_sparse_gradients(monkeypatch):
     assert abs(some["held_out_loss"][-1] - whole["held_out_loss"][-1]) < 0.5
     with_target = replace(data, target=(street % 3).astype(np.float32))
     assert min(recipe.fit(with_target).sides["rows"].mode["held_out_loss"]) < 0.1
+
+
+def test_a_sample_costs_what_all_values_do(monkeypatch):
+    import torch
+
+    random = torch.Generator().manual_seed(0)
+    net = network.Network.drawn([300], [4], 0, [], None, random)
+    net.tables[0].mul_(20)
+    last, codes = torch.randn((40, 4), generator=random), torch.randint(300, (40,), generator=random)
+    shares = torch.arange(1, 301) ** 2.0
+    shares /= shares.sum()
+    whole = float(net.column_loss(last, 0, codes, shares, random, sparse=False))
+    monkeypatch.setattr(network, "SAMPLED", 250)
+    some = np.mean([float(net.column_loss(last, 0, codes, shares, random, sparse=False)) for _ in range(50)])
+    assert some == pytest.approx(whole, rel=0.1)
 
 
 def test_training_ends_at_its_best():
@@ -181,8 +200,8 @@ def test_a_start_is_gone_on_from_by_names():
     assert all(np.allclose(now[name], then[name], atol=1e-6) for name in then)
     alone = still.fit(more, start=first.sides["rows"])
     np.testing.assert_array_equal(alone.sides["city"].matrix, warm.sides["city"].matrix)
-    with pytest.raises(InputError, match=r"whose 'city' is of dimension 4; expected 9"):
-        Categories(dim=9).check_start(more, first)
+    with pytest.raises(InputError, match=r"whose 'city' has the width 4; expected 9"):
+        Categories(width=9).check_start(more, first)
     with pytest.raises(InputError, match="expected the rows of another `categories`"):
         QUICK.fit(data, start=first.sides["city"])
 

@@ -202,6 +202,17 @@ def test_new_rows(folder):
     assert (trained.manifest.warm_start, trained.manifest.counts.folded_in, len(trained)) == (2, 0, 602)
 
 
+def test_a_given_width_is_not_that_of_the_rows(folder):
+    found = load(folder, ("epochs: 4,", "epochs: 1, width: 3,"))
+    assert {space: ref.dim for space, ref in embed(found, "shops", "one").items()} == {
+        "shops.rows": 6, "shops.c": 3, "shops.d_e": 3,
+    }  # fmt: skip
+    with (folder / "shops.csv").open("a") as file:
+        file.write("new,v1,w1,1\n")
+    assert {s.action for s in make_plan(found, only=["shops"]).spaces} == {"embed"}
+    assert embed(found, "shops", "two")["shops.rows"].rows == 401
+
+
 def embed_ref(pipeline, space):
     from flows.steps import version_ref
 

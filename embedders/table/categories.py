@@ -45,7 +45,7 @@ class Categories(Embedder[Table]):
         "auto",
         description="what the network tells: the target, or a value from the others (columns); auto: the target, if there is one",
     )
-    dim: Width | dict[str, Width] | None = Field(
+    width: Width | dict[str, Width] | None = Field(
         None, description="numbers in a vector of all columns or of each by name; none: min(50, (values + 1) // 2)"
     )
     rows: Literal["values", "hidden"] = Field(
@@ -87,15 +87,15 @@ class Categories(Embedder[Table]):
 
         Raises
         ------
-        InputError : `dim` names a column that is not there.
+        InputError : `width` names a column that is not there.
         """
-        given = self.dim if isinstance(self.dim, dict) else {}
+        given = self.width if isinstance(self.width, dict) else {}
         if strange := [name for name in given if name not in coding.columns]:
             raise InputError(
-                f"Got dim for {', '.join(strange)}; expected some of the categories {', '.join(coding.columns)}. Mend dim."
+                f"Got width for {', '.join(strange)}; expected some of the categories {', '.join(coding.columns)}. Mend width."
             )
-        if isinstance(self.dim, int):
-            return (self.dim,) * len(coding.columns)
+        if isinstance(self.width, int):
+            return (self.width,) * len(coding.columns)
         known = zip(coding.columns, coding.sizes, strict=True)  # with `unknown`
         rule = {name: max(1, min(50, size // 2)) for name, size in known}
         if begun is not None:
@@ -200,11 +200,11 @@ class Categories(Embedder[Table]):
             raise InputError(
                 f"Got a start of kind {start.recipe.kind!r}; expected the rows of another `categories`: {{space: NAME.rows}}."
             )
-        asked = dict(zip(coding.columns, self.widths(coding), strict=True)) if self.dim is not None else {}
+        asked = dict(zip(coding.columns, self.widths(coding), strict=True)) if self.width is not None else {}
         for column, table in zip(theirs.coding.columns, theirs.tables, strict=True):
             if asked.get(column, table.shape[1]) != table.shape[1]:
                 raise InputError(
-                    f"Got a start whose {column!r} is of dimension {table.shape[1]}; expected {asked[column]}. Set dim to it."
+                    f"Got a start whose {column!r} has the width {table.shape[1]}; expected {asked[column]}. Set width to it."
                 )
         return theirs
 
