@@ -79,6 +79,13 @@ class CnnEncoder(Encoder[Images]):
         return Preprocessing.parse(self.mode["preprocessing"])
 
     @cached_property
+    def _scale(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and spread of a row of pixels: (3 * crop,) each."""
+        torch, look = import_torch("The embedder 'cnn'"), self.preprocessing
+        mean, std = (torch.tensor(value * look.crop, device=self._device) for value in (look.mean, look.std))
+        return mean, std
+
+    @cached_property
     def _device(self) -> str:
         return resolve_device(self.recipe.device)
 
@@ -216,10 +223,10 @@ class CnnEncoder(Encoder[Images]):
         A row of pixels at a time is ten times as fast as three numbers at a time.
         """
         torch = import_torch("The embedder 'cnn'")
-        look, device = self.preprocessing, self._device
+        device = self._device
         with nullcontext() if device == "cpu" else _one_on_gpu(), torch.inference_mode():
             rows = torch.from_numpy(pixels).to(device).flatten(2).to(torch.float32)
-            mean, std = (torch.tensor(value * look.crop, device=device) for value in (look.mean, look.std))
+            mean, std = self._scale
             x = rows.sub_(mean).div_(std).view(pixels.shape).permute(0, 3, 1, 2)
             found = self._features(network, x).float()
             if self.recipe.normalize:
