@@ -353,13 +353,15 @@ def test_items_that_stood_alone_are_left_out():
 
 def test_shuffling_stays_within_baskets():
     tokens, offsets = np.arange(1000, dtype=np.int32), np.array([0, 1, 500, 1000], np.int64)
-    places = np.zeros(499)
+    places, stayed = np.zeros(499), 0
     for round_ in range(300):
         found = tokens.copy()
         shuffle_within(found, offsets, np.uint64(round_ * 7919))
         assert [set(found[a:b]) == set(range(a, b)) for a, b in itertools.pairwise(offsets)] == [True] * 3
         places += np.argsort(found[1:500])
+        stayed += int((found[1:] == tokens[1:]).sum())
     assert np.abs(places / 300 - 249).max() < 40  # every item is as often early as late
+    assert 1.5 < stayed / 300 < 2.5  # of a basket one item stays where it was, on average
 
 
 # ---- propagation
@@ -384,6 +386,33 @@ def test_lightgcn_is_the_mean_of_its_layers(tmp_path):
         first=encoder.sides["users"].first[1:],
     )  # fmt: skip
     assert np.allclose(fewer.fold_in(data).matrix[0], one, atol=1e-5)
+
+
+def test_lightgcn_goes_on_from_what_its_layers_begin_with(tmp_path):
+    """An eighth of the steps at a quarter of the rate; a step of Adam is at most the rate long."""
+    data = interactions_example(tmp_path).data
+    first = made("lightgcn").fit(data)
+    warm = made("lightgcn", steps=8, lr=0.02).fit(data, start=first)
+    for side in ("users", "items"):
+        moved = np.abs(warm.sides[side].first - first.sides[side].first).max()
+        assert 0 < moved < 0.0051
+
+
+def test_new_items_are_drawn_as_often_as_in_training():
+    recipe = made("bpr", epochs=10)
+    lacking = ("new", "a", "b", "c")
+    data = events([(f"u{i}", item) for i in range(20) for item in lacking if item != lacking[i % 4]])
+    matrix = data.matrix()
+    matrix.sort_indices()
+    new = data.items.index("new")
+    order = np.argsort(np.arange(4) != new, kind="stable")
+    (met, as_met), (not_met, as_not) = recipe._of_items(matrix[:, order], 1)
+    assert (as_met, as_not) == (10 * int((data.item == new).sum()), 10 * len(data) // 4)
+    out = np.empty((1000, 3), np.int32)
+    met.fill(out, 0)
+    assert (out[:, 1] == 0).all() and set(out[:, 2].tolist()) - {-1} == {1, 2, 3}
+    not_met.fill(out, 0)
+    assert set(out[:, 2].tolist()) == {-1, 0} and set(out[out[:, 2] == 0][:, 1].tolist()) == {1, 2, 3}
 
 
 # ---- real data
