@@ -93,6 +93,7 @@ class Bpr(Factored):
 
     def _of_items(self, matrix: csr_array, count: int) -> Sequence[tuple[Triples, int]]:
         """Of the first `count` items, as often as training would draw them: as met, and as not met beside others."""
+        matrix.sort_indices()
         fresh = matrix.indices < count
         share = count / matrix.shape[1]
         not_met = self._triples(matrix, items=count), int(self.epochs * matrix.nnz * share)
