@@ -24,6 +24,7 @@ demo: venv ## write a sample pipeline into ./demo, run it, ask it a few question
 	test -f $(DEMO)/polyvec.yaml || $(BIN)/polyvec init $(DEMO)
 	$(BIN)/polyvec run -f $(DEMO)/polyvec.yaml
 	@for word in music river war; do echo; echo "nearest to $$word:"; $(BIN)/polyvec search words $$word -k 6 -f $(DEMO)/polyvec.yaml; done
+	@for query in "birthday cake" rocket angry; do echo; echo "drawings for $$query:"; $(BIN)/polyvec search shared "$$query" -k 5 -f $(DEMO)/polyvec.yaml; done
 	@echo; echo "look further: $(BIN)/polyvec show looks -f $(DEMO)/polyvec.yaml"
 	@echo "read the vectors: duckdb, polars or pandas on the paths of"; $(BIN)/polyvec files words -f $(DEMO)/polyvec.yaml
 

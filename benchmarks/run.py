@@ -28,6 +28,7 @@ NAMES = (
     "tables",
     "images",
     "image_training",
+    "fusion",
     "interactions",
     "store",
     "versions",

@@ -238,7 +238,7 @@ BAD_INPUT = {
     "a malformed edge": (lambda f: (f / "links.tsv").write_text("a\tb\nb\tc\nc\n"), ["nodes: Got 1 field(s) on line 3 of", "links.tsv'; expected 2"]),
     "a folder without pictures": (lambda f: _pictures(f), ["dataset 'photos': Got path 'photos'", "end in .jpg"]),
     "two pictures of one id": (lambda f: _pictures(f, "a/x.png", "b/x.jpg"), ["dataset 'photos': Got the id 'x' twice", "a/x.png", "b/x.jpg"]),
-    "an unknown embedder": (lambda f: edit(f / "polyvec.yaml", "word2vec", "word3vec"), ["polyvec.yaml:6", "word3vec", "installed are: als, cnn, "]),
+    "an unknown embedder": (lambda f: edit(f / "polyvec.yaml", "word2vec", "word3vec"), ["polyvec.yaml:6", "word3vec", "installed are: als, bpr, "]),
     "an unknown parameter": (lambda f: edit(f / "polyvec.yaml", "epochs", "epoch"), ["polyvec.yaml:6", "'epoch'", "Did you mean 'epochs'?"]),
     "a wrong value": (lambda f: edit(f / "polyvec.yaml", "dim: 8, epochs", "dim: 0, epochs"), ["polyvec.yaml:6", "got 0; expected greater than or equal to 1"]),
     "a cycle": (lambda f: edit(f / "polyvec.yaml", "words: {", "words: {start: {space: words}, "), ["Got a cycle among the spaces: words -> words"]),

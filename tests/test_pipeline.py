@@ -36,7 +36,7 @@ WRONG = [
     ("dim: 8, epochs", "dim: 8.5, epochs", 6, "spaces.words.params.dim: got 8.5; expected a valid integer"),
     ("dim: 8, walks", "dim: 8, p: .nan, walks", 7, "spaces.nodes.params.p: got NaN; expected a finite number."),
     ("dim: 8, walks", "dim: [8], walks", 7, "spaces.nodes.params.dim: got [8]; expected a valid integer."),
-    ("embedder: word2vec", "embedder: word3vec", 6, "spaces.words.embedder: Got embedder 'word3vec'; installed are: als, bpr, categories, cca, cnn, concat, "),
+    ("embedder: word2vec", "embedder: word3vec", 6, "spaces.words.embedder: Got embedder 'word3vec'; installed are: als, bpr, "),
     ("dataset: text", "dataset: txet", 6, "spaces.words.dataset: got the dataset 'txet', which the file does not name; expected one of text, links. Did you mean 'text'?"),
     ("dataset: text", "dataset: links", 6, "spaces.words.dataset: got 'links', a dataset of kind graph; word2vec reads Corpus."),
     ("kind: corpus", "kind: corpse", 3, "datasets.text: got 'corpse'; expected one of 'corpus', 'images', 'graph', 'interactions', 'table'."),
