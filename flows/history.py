@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from evaluation.displacement import aligned, displacement, measure
-from flows.report import neighbours_of
+from flows.report_spaces import neighbours_of
 from storage.changes import changes
 from storage.history import Diff, Event, RowHistory, Stored, log
 from storage.space import Version

@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import base64
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from embedders.data import Images
 from embedders.errors import PolyvecError
-from evaluation.neighbours import nearest
 from flows import recommend
 from flows.contact_sheet import contact_sheet
-from flows.evaluations import NearDuplicates
 from flows.fusion import no_better
 from flows.labels import known_labels, read_dataset
 from flows.pictures import draw
 from flows.pipeline import Pipeline
+from flows.report_spaces import safe, section
 from flows.steps import ReleaseRef, ScoreRef, VersionRef
-from flows.trials_table import table
-from storage import tables
 from storage.places import AnyPath
 from storage.space import Version
 
 COUNTS = ("pairs", "exact_groups")
 COMPANIONS = ("macro_f1", "rmse", "average_precision", "r_precision")  # shown beside the headline
-PAIRS = 5  # near duplicates that are named
 INLINE = 400_000  # characters of pictures that an artifact carries; the server takes half a megabyte
 
 
@@ -125,14 +119,14 @@ def write_report(pipeline: Pipeline, run: str, rows: Sequence[Row], released: Re
         if row.status.startswith("new"):
             version = pipeline.vectors.space(row.space).version(row.version or "latest")
             if row.space in pipeline.derived:
-                sections.append(recommend.section(version, _safe))
+                sections.append(recommend.section(version, safe))
                 continue
             pictures, lack = _pictures(pipeline, version)
             for name, content in pictures.items():
                 (folder / name).write_bytes(content)
-            sections.append(_section(pipeline, version, list(pictures), row.scores) + lack)
+            sections.append(section(pipeline, version, list(pictures), row.scores) + lack)
     report = folder / "report.md"
-    cautions = [f"**Warning.** {_safe(text)}" for text in warnings(rows)]
+    cautions = [f"**Warning.** {safe(text)}" for text in warnings(rows)]
     pieces = [f"# polyvec run {run}", markdown_table(rows), *cautions, _told(released, rows), *sections]
     report.write_bytes("\n\n".join(pieces).encode())
     return report
@@ -147,7 +141,7 @@ def _pictures(pipeline: Pipeline, version: Version) -> tuple[dict[str, bytes], s
         try:  # (no space has a name with a tilde)
             found[f"{space}~neighbours.png"] = contact_sheet(version, read_dataset(pipeline, pictured), labels)
         except PolyvecError as error:
-            lack = f"\nNo contact sheet: {_safe(str(error))}\n"
+            lack = f"\nNo contact sheet: {safe(str(error))}\n"
     return found, lack
 
 
@@ -204,117 +198,3 @@ def cells(row: Row) -> dict[str, str]:
         "status": row.status + "".join(f", {n:,} {what}" for n, what in ((row.reused, "reused"), (row.quarantined, "quarantined")) if n),
         "path": row.path,
     }  # fmt: skip
-
-
-def neighbours_of(version: Version, rows: Sequence[int], k: int) -> list[list[tuple[str, float]]]:
-    """The k nearest other ids of some rows, with their similarity."""
-    found, scores = nearest(
-        version.matrix, version.matrix[list(rows)], version.manifest.similarity, k, exclude=np.asarray(rows)
-    )
-    return [
-        [(str(version.ids[i]), float(s)) for i, s in zip(line, values, strict=True)]
-        for line, values in zip(found, scores, strict=True)
-    ]
-
-
-def _section(pipeline: Pipeline, version: Version, pictures: Sequence[str], scores: Sequence[ScoreRef]) -> str:
-    m = version.manifest
-    excluded = ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in m.counts.excluded.items() if n) or "0"
-    lines = [
-        f"## {m.space} @ {m.version}\n",
-        f"{m.recipe.kind} on dataset {m.dataset}: {len(version):,} {m.entity} vectors of {m.dim} numbers, {m.similarity}; "
-        f"input {m.counts.input:,}, reused {m.counts.reused:,}, excluded {excluded}, quarantined {m.counts.quarantined:,}.\n",
-        *_told_of_rows(pipeline, version),
-        *(f"![{m.space}]({picture})\n" for picture in pictures),
-    ]
-    lines += _told_of_views(version, scores)
-    lines += trials_lines(version)
-    if one_hot := next((ref.sizes["one_hot"] for ref in scores if "one_hot" in ref.sizes), None):
-        mine = 4 * len(version) * version.dim
-        lines.append(
-            f"One-hot instead: {one_hot['dim']:,} numbers a vector, not {version.dim:,}; {megabytes(one_hot['bytes'])}, or "
-            f"{megabytes(one_hot['sparse_bytes'])} as a sparse matrix, not {megabytes(mine)}.\n"
-        )
-    if len(version) > 1:
-        some = np.random.default_rng(0).permutation(min(len(version), 500))[:5].tolist()
-        lines += [
-            f"- **{_safe(version.ids[row])}**: {', '.join(_safe(name) for name, _ in line)}"
-            for row, line in zip(some, neighbours_of(version, some, 6), strict=True)
-        ]
-    return "\n".join(lines) + "\n"
-
-
-def _told_of_views(version: Version, scores: Sequence[ScoreRef]) -> list[str]:
-    """Of a fused space: which spaces hold how many entities, what they weigh, and a table of single views beside it."""
-    machine, lines = version.manifest.machine, []
-    if patterns := machine.get("patterns"):
-        held = ", ".join(f"{_safe(views)} {n:,}" for views, n in patterns.items())
-        lines.append(f"Entities by the spaces that hold them: {held}.\n")
-    if weights := machine.get("weights"):
-        given = ", ".join(f"{_safe(space)} {weight:g}" for space, weight in weights.items())
-        chosen = machine.get("weighed_by")
-        how = (
-            f" (chosen by {chosen['measure']}: {chosen['score']:.3f}, equal weights {chosen['equal']:.3f})"
-            if chosen
-            else ""
-        )
-        lines.append(f"Weights: {given}{how}.\n")
-    for score in scores:
-        if score.views:
-            headline, value = next(iter(score.scores.items()))
-            lines += [
-                f"| {_safe(score.evaluation)} | {headline} |",
-                "|---|---|",
-                f"| **{_safe(score.space)}** | {value:.3f} |",
-            ]
-            lines += [f"| {_safe(view)} | {score.scores[f'{headline}[{view}]']:.3f} |" for view in score.views]
-            lines.append("")
-    return lines
-
-
-def _told_of_rows(pipeline: Pipeline, version: Version) -> list[str]:
-    """Why rows are in quarantine, how many have the same content, and which are nearly the same."""
-    m = version.manifest
-    lines = []
-    if rejected := Counter(row["code"] for row in pipeline.vectors.quarantine(version)):
-        codes = sorted(rejected.items(), key=lambda pair: (-pair[1], pair[0]))
-        lines.append(f"In quarantine: {', '.join(f'{code} {n:,}' for code, n in codes)}.\n")
-    content = version.table(["digest"]).column("digest").drop_null()
-    counts = np.asarray(content.value_counts().field("counts"))
-    if (counts > 1).any():
-        same = counts[counts > 1]
-        lines.append(
-            f"Exact duplicates: {same.sum():,} rows of {len(same):,} contents; each has its own id and vector.\n"
-        )
-    for asked in pipeline.evaluations(m.space):
-        if isinstance(asked, NearDuplicates):
-            pairs = tables.near_duplicates(version.paths, m.space, version.number, asked.name)
-            shown = [
-                f"- {_safe(pair['id'])}, {_safe(pair['other'])}: {pair['cosine']:.3f}{' (same content)' if pair['exact'] else ''}"
-                for pair in pairs[:PAIRS]
-            ]
-            if shown:
-                lines += [f"Most alike of {len(pairs):,} pairs listed by {_safe(asked.name)}:\n", *shown, ""]
-    return lines
-
-
-def trials_lines(version: Version) -> list[str]:
-    """The trials that a version was chosen from, as a Markdown table."""
-    columns, rows, said = table(version)
-    if not rows:
-        return []
-    lines = [columns, ["---"] * len(columns), *([_safe(cell) for cell in row] for row in rows)]
-    return [said + "\n", *(f"| {' | '.join(line)} |" for line in lines), ""]
-
-
-def megabytes(n: float) -> str:
-    """Bytes for people.
-
-    >>> megabytes(1_234_567)
-    '1.2 MB'
-    """
-    return f"{n / 1e6:,.1f} MB"
-
-
-def _safe(text: str) -> str:
-    return "".join("\\" + c if c in "\\`*_[]<>|#" else " " if c in "\r\n" else c for c in text)

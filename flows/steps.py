@@ -16,7 +16,7 @@ from embedders.errors import PolyvecError
 from embedders.kernels.threads import cores
 from flows import starts
 from flows.budget import Budget
-from flows.evaluations import judge
+from flows.judging import judge
 from flows.looks import look
 from flows.made import made
 from flows.pipeline import Pipeline

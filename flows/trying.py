@@ -14,8 +14,8 @@ from embedders.base import Progress, silent
 from embedders.kernels.threads import cores
 from evaluation.base import Report
 from flows.budget import Budget
-from flows.evaluations import judge
 from flows.inner import INSIDE
+from flows.judging import judge
 from flows.pipeline import Pipeline
 from flows.progress import board
 from flows.steps import LOCK_WAIT, budget, embed, tuning_now

@@ -11,7 +11,7 @@ from embedders.testing import answer
 from embedders.text import bags, tfidf
 from embedders.text.documents import DocumentMean
 from embedders.text.tfidf import TfIdf, strongest
-from flows.evaluations import trivial_features
+from flows.judging import trivial_features
 from flows.pipeline import Pipeline
 from tests.helpers_documents import documents_of, encoded, random_documents, word_vectors
 from tests.helpers_store import edit, run_steps, write_project

@@ -11,7 +11,8 @@ import pytest
 from flows import pictures, steps
 from flows.pictures import draw
 from flows.pipeline import Pipeline
-from flows.report import Row, cells, headline, inline, markdown_table, neighbours_of, write_report
+from flows.report import Row, cells, headline, inline, markdown_table, write_report
+from flows.report_spaces import neighbours_of
 from flows.steps import ScoreRef, VersionRef
 from storage.store import VectorStore
 from tests.helpers_store import AWKWARD, edit, encoder_of, matrix_of, put, run_steps, write_project

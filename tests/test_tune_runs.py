@@ -11,7 +11,7 @@ import pytest
 
 from flows.pipeline import Pipeline
 from flows.plan import make_plan
-from flows.report import trials_lines
+from flows.report_spaces import trials_lines
 from flows.trials_table import listed, table
 from flows.trying import attempt
 from storage import trials
