@@ -10,16 +10,6 @@ from embedders.base import Similarity, Vectors
 from embedders.data import Documents, Graph, HeldOut, Images
 from embedders.errors import InputError
 from evaluation.base import Report
-from flows.fusion import beside, cross_modal_report, refitted, views_of, with_views
-from storage import tables
-from storage.digests import DigestCache
-from storage.inputs.specs import Scan
-from storage.space import Version
-
-if TYPE_CHECKING:
-    from flows.pipeline import Pipeline
-
-
 from flows.evaluations import (
     Analogies,
     CrossModal,
@@ -35,6 +25,14 @@ from flows.evaluations import (
     Retrieval,
     WordSimilarity,
 )
+from flows.fusion import beside, cross_modal_report, refitted, views_of, with_views
+from storage import tables
+from storage.digests import DigestCache
+from storage.inputs.specs import Scan
+from storage.space import Version
+
+if TYPE_CHECKING:
+    from flows.pipeline import Pipeline
 
 
 def judge(pipeline: Pipeline, version: Version, evaluation: Any) -> Report:

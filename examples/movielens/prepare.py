@@ -46,7 +46,7 @@ def write(name: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> No
 
 
 def main() -> None:
-    """Write three tables beside this script."""
+    """Write two tables beside this script."""
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     folder = Path(sys.argv[1])
@@ -54,7 +54,6 @@ def main() -> None:
     people = {line.split("|")[0]: line.split("|")[1:] for line in lines(folder, "u.user")}
     ratings = [line.split("\t") for line in lines(folder, "u.data")]
     write("ratings.tsv", ("user", "film", "rating", "time"), ((u, film[i], r, t) for u, i, r, t in ratings))
-    write("people.tsv", ("user", "age", "gender", "occupation", "zip"), ((u, *rest) for u, rest in people.items()))
     seen = ((str(n), u, film[i], *people[u][1:], r) for n, (u, i, r, _) in enumerate(ratings))
     write("seen.tsv", ("id", "user", "film", "gender", "occupation", "zip", "rating"), seen)
 
