@@ -11,6 +11,7 @@ import pytest
 from embedders.errors import InputError
 from embedders.interactions import Interactions
 from storage.digests import DigestCache
+from storage.inputs import interactions
 from storage.inputs.interactions import InteractionsSpec
 
 
@@ -62,6 +63,20 @@ def test_several_files(tmp_path):
     (tmp_path / "b.tsv").write_text("v\tx\nu\ty\n")
     data = read(tmp_path, "*.tsv")
     assert events(data) == [("u", "x", None, None), ("v", "x", None, None), ("u", "y", None, None)]
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.int64()])
+def test_pieces_of_columns_that_are_coded_at_once_give_the_same(tmp_path, monkeypatch, kind):
+    rng = np.random.default_rng(0)
+    columns = {"user": pa.array(rng.integers(0, 40, 500)).cast(kind), "item": pa.array(rng.integers(0, 7, 500)).cast(kind)}  # fmt: skip
+    pq.write_table(pa.table(columns), tmp_path / "events.parquet", row_group_size=90)
+    asked = {"user": "user", "item": "item"}
+    whole = read(tmp_path, "events.parquet", columns=asked)
+    monkeypatch.setattr(interactions, "PIECE", 100)
+    monkeypatch.setattr(interactions, "cores", lambda: 4)
+    parts = read(tmp_path, "events.parquet", columns=asked)
+    assert (parts.users, parts.items) == (whole.users, whole.items) and len(parts.users) == 40
+    assert np.array_equal(parts.user, whole.user) and np.array_equal(parts.item, whole.item)
 
 
 def test_a_threshold_leaves_users_out_that_have_nothing_left(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -14,11 +15,16 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from embedders.base import Progress, silent
 from embedders.errors import InputError
 from embedders.interactions import Duplicates, Interactions
+from embedders.kernels.threads import cores
 from storage.inputs.base import DatasetSpec, Scan
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+PIECE = 1 << 20
+"""Rows that are worth a thread of their own."""
+
+Places = NDArray[np.int32]
 Column = Annotated[str, Field(min_length=1)] | Annotated[int, Field(ge=1, strict=True)]
 
 
@@ -102,8 +108,7 @@ class InteractionsSpec(DatasetSpec):
         if not len(table):
             what = "an event" if self.threshold is None else f"an event that weighs {self.threshold:g} or more"
             raise InputError(f"Got {self.path!r} without {what}; expected a user and an item on each line.")
-        with ThreadPoolExecutor(2) as pool:  # the longest part of reading
-            (users, user), (items, item) = pool.map(_coded, (table["user"], table["item"]))
+        users, user, items, item = _coded(table["user"], table["item"])
         return Interactions.of(
             users, items, user, item, self._weights(table), _column(table, "time"), duplicates=self.duplicates
         )
@@ -151,11 +156,32 @@ def _seconds(path: Path, column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column
 
 
-def _coded(column: pa.ChunkedArray) -> tuple[list[str], NDArray[np.int32]]:
+def _coded(user: pa.ChunkedArray, item: pa.ChunkedArray) -> tuple[list[str], Places, list[str], Places]:
+    """Names in order of first appearance, and places in them, of both columns.
+
+    The longest part of reading: pieces of the columns are coded at the same time.
+    """
+    import pyarrow as pa
+
     from storage.inputs.graph_parts import encoded
 
-    found = encoded(column)
-    return found.dictionary.to_pylist(), found.indices.to_numpy().astype(np.int32)
+    cuts = [(column, _pieces(len(column))) for column in (user, item)]
+    with ThreadPoolExecutor(cores()) as pool:
+        coded = [[pool.submit(encoded, column.slice(*piece)) for piece in pieces] for column, pieces in cuts]
+    found: list[Any] = []
+    for parts in coded:
+        whole = pa.chunked_array(
+            [part.result() for part in parts]
+        ).combine_chunks()  # keeps the order of the first part
+        found += [whole.dictionary.to_pylist(), whole.indices.to_numpy().astype(np.int32)]
+    return found[0], found[1], found[2], found[3]
+
+
+def _pieces(rows: int) -> list[tuple[int, int]]:
+    """Offset and length of pieces of at least a million rows, as many as there are cores."""
+    count = max(1, min(cores(), rows // PIECE))
+    ends = [rows * i // count for i in range(count + 1)]
+    return [(first, last - first) for first, last in pairwise(ends)]
 
 
 def _column(table: pa.Table, name: str) -> NDArray[Any] | None:
