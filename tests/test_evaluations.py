@@ -9,7 +9,8 @@ import pytest
 
 from embedders.data import HeldOut
 from embedders.errors import InputError
-from flows.evaluations import LinkPrediction, judge
+from flows.evaluations import LinkPrediction
+from flows.judging import judge
 from flows.labels import known_labels
 from flows.pipeline import Pipeline, schema
 from flows.plan import make_plan
