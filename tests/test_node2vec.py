@@ -8,6 +8,7 @@ from sklearn.multiclass import OneVsRestClassifier
 
 from embedders.data import Graph
 from embedders.errors import InputError
+from embedders.graph import walked
 from embedders.graph.degrees import degrees
 from embedders.graph.node2vec import Node2Vec, isolated
 
@@ -93,6 +94,15 @@ def test_every_node_is_isolated():
     data = graph([(0, 0)], nodes=4)
     (batch,) = SMALL.fit(data).encode(data)
     assert set(batch.origin) == {"isolated"} and np.isfinite(batch.vectors.matrix).all()
+
+
+def test_negatives_come_from_a_pool_where_no_cache_holds_the_vectors(monkeypatch):
+    data, size = graph(cliques()), 4 * 16 * SMALL.dim
+    plain = SMALL.fit(data).matrix
+    monkeypatch.setattr(walked, "POOLED", size)
+    assert np.array_equal(SMALL.fit(data).matrix, plain)
+    monkeypatch.setattr(walked, "POOLED", size - 1)
+    assert not np.array_equal(SMALL.fit(data).matrix, plain)
 
 
 def test_no_node():

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from embedders.kernels.walks import Walker
 
 CHUNK = 1 << 22  # nodes of walks that are drawn, then learned: 16 MiB
+POOLED = 1 << 25  # bytes of a matrix that no cache holds: from there on negatives come from a pool of noise rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +55,8 @@ def learn(
     model = SkipGram(
         visits, recipe.dim, recipe.window, recipe.negative, recipe.lr,
         total=recipe.epochs * recipe.walks * recipe.length * len(begin), threads=walker.threads, seed=recipe.seed,
-        start=None if start is None else start_rows(start, data, ids, recipe.dim, longest=LONGEST), groups=groups, pool=True,
+        start=None if start is None else start_rows(start, data, ids, recipe.dim, longest=LONGEST), groups=groups,
+        pool=4 * len(ids) * recipe.dim > POOLED,
     )  # fmt: skip
     losses = []
     for epoch in range(recipe.epochs):
