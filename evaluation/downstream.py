@@ -23,6 +23,8 @@ STRENGTHS = (0.1, 1.0, 10.0, 100.0, 1000.0)
 """Of the penalty on the weights; for each fold and kind of features the one that tells a fifth of its training rows best,
 learned from the rest of them."""
 MAX_ITERATIONS = 300
+FEWEST = 10
+"""Rows that are judged: of fewer, no fifth could be set aside."""
 
 
 def downstream(
@@ -63,10 +65,11 @@ def downstream(
     if len(chosen) > rows:
         chosen = np.sort(np.random.default_rng(seed).choice(chosen, rows, replace=False))
     target = np.zeros(0) if data.target is None else data.target[chosen]
-    if len(target) < 2 * folds or (target == target[0]).all():
+    least = max(2 * folds, FEWEST)
+    if len(target) < least or (target == target[0]).all():
         raise InputError(
             f"Got {len(target):,} rows with {len(np.unique(target)):,} values of the target {data.target_column!r} to judge; expected at "
-            f"least {2 * folds} rows and two values, each class in {folds} rows. Name another target, or give more rows."
+            f"least {least} rows and two values, each class in {folds} rows. Name another target, or give more rows."
         )
     model = _Classes(folds) if data.classes is not None else _Numbers(folds)
     found = {name: _out_of_fold(data, chosen, target, of, model, folds, seed) for name, of in features.items()}
@@ -100,14 +103,15 @@ def _out_of_fold(
     found = _Found(np.empty(len(target), target.dtype))
     for train, test in model.split(target, seed):
         order = train[np.random.default_rng([seed, 1]).permutation(len(train))]
-        cut = len(order) // 5
-        inner, outer = np.sort(order[cut:]), np.sort(order[:cut])
-        known, new = _scaled(*learned(inner, outer))
-        with one_thread():
-            losses = [
-                model.loss(model.fit(known, target[inner], strength), new, target[outer]) for strength in STRENGTHS
-            ]
-        strength = STRENGTHS[int(np.argmin(losses))]
+        inner, outer = model.aside(order, target)
+        strength = STRENGTHS[len(STRENGTHS) // 2]
+        if len(outer):
+            known, new = _scaled(*learned(inner, outer))
+            with one_thread():
+                losses = [
+                    model.loss(model.fit(known, target[inner], strength), new, target[outer]) for strength in STRENGTHS
+                ]
+            strength = STRENGTHS[int(np.argmin(losses))]
         known, new = learned(train, test)
         found.sizes.append((known.shape[0], size(known)))
         known, new = _scaled(known, new)
@@ -149,6 +153,10 @@ class _Numbers:
 
         return KFold(self.folds, shuffle=True, random_state=seed).split(target)
 
+    def aside(self, order: NDArray[np.int64], target: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows to learn from while the strength is chosen, and the first fifth, which says how well; both sorted."""
+        return np.sort(order[len(order) // 5 :]), np.sort(order[: len(order) // 5])
+
     def fit(self, known: Any, target: NDArray[Any], strength: float) -> Any:
         from sklearn.linear_model import Ridge
 
@@ -180,6 +188,15 @@ class _Classes:
         from sklearn.model_selection import StratifiedKFold
 
         return StratifiedKFold(self.folds, shuffle=True, random_state=seed).split(target, target)
+
+    def aside(self, order: NDArray[np.int64], target: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """As of numbers; but a class that only the fifth would hold gives one row back, so that all are learned."""
+        cut = len(order) // 5
+        held = np.isin(target[order[:cut]], target[order[cut:]], invert=True)
+        _, first = np.unique(target[order[:cut]], return_index=True)
+        back = np.zeros(cut, bool)
+        back[first] = held[first]
+        return np.sort(np.concatenate([order[cut:], order[:cut][back]])), np.sort(order[:cut][~back])
 
     def fit(self, known: Any, target: NDArray[Any], strength: float) -> Any:
         from sklearn.exceptions import ConvergenceWarning

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedders.base import Embedder, Matrix, Sides
+from embedders.base import Embedder, Sides
 from embedders.errors import InputError
 from embedders.table.coding import Coding
 from embedders.table.one_hot import OneHotRows, OneHotVectors
@@ -51,10 +51,12 @@ def downstream(pipeline: Pipeline, version: Version, evaluation: Downstream) -> 
 def learned(recipe: Embedder[Any], side: str) -> Features:
     """The vectors of rows by what a recipe learns from others."""
 
-    def features(known: Table, new: Table) -> tuple[Matrix, Matrix]:
+    def features(known: Table, new: Table) -> tuple[Any, Any]:
         encoder = recipe.fit(known)
         if isinstance(encoder, Sides):
             encoder = encoder.sides[side]
+        if isinstance(encoder, OneHotVectors):  # mostly zeros, which would not fit into memory
+            return encoder.sparse(known), encoder.sparse(new)
         found = []
         for data in (known, new):
             place = {row: i for i, row in enumerate(data.ids)}

@@ -81,6 +81,7 @@ def _labels(pipeline: Pipeline, version: Version, evaluation: Labelled) -> Repor
             }
         else:
             sets = read_label_sets(pipeline.base / evaluation.path, evaluation.id, evaluation.label)
+        sets = honest(version, evaluation, sets)
         report = node_classification(
             vectors, sets, train=evaluation.train, repeats=evaluation.repeats, seed=evaluation.seed,
             split=None if evaluation.split is None else read_labels(pipeline.base / str(evaluation.path), evaluation.id, evaluation.split),

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from embedders.errors import InputError
-from flows.evaluations import Labelled
+from flows.evaluations import Labelled, LabelProbe
 from flows.pipeline import Pipeline
 from flows.progress import board
 from storage.digests import DigestCache
-from storage.space import Version
+from storage.errors import NotFoundError
+from storage.space import Space, Version
+
+Label = TypeVar("Label")
 
 
 def read_dataset(pipeline: Pipeline, space: str, kind: type | None = None) -> Any:
@@ -56,10 +60,11 @@ def dataset_labels(pipeline: Pipeline, space: str) -> dict[str, str]:
     return found
 
 
-def honest(version: Version, evaluation: Labelled, labels: dict[str, str]) -> dict[str, str]:
+def honest(version: Version, evaluation: Labelled, labels: Mapping[str, Label]) -> dict[str, Label]:
     """The labels that may judge a version: where a network learned labels, those of the pictures that training held out.
 
-    Where it held none out, all of them; that such scores are too high is said.
+    So, too, where a version is fused from that network's, or begins at it on the same dataset. Where training held none
+    out, all of them. That scores are too high is said; also where labels chose the weights of a fused space.
 
     Raises
     ------
@@ -68,18 +73,36 @@ def honest(version: Version, evaluation: Labelled, labels: dict[str, str]) -> di
     from embedders.image.labels import held_out
     from embedders.image.options import HoldOut
 
-    train = version.manifest.recipe.params.get("train") or {}
-    if train.get("method") != "labels":
-        return labels
-    if train.get("hold_out") is not None:
-        held = held_out(version.ids, HoldOut.model_validate(train["hold_out"]))
-        return {name: label for name, label in labels.items() if name in held}
-    if seen := sum(name in labels for name in version.ids):
+    said, found = f"{version.manifest.space}: {evaluation.name} judges by", dict(labels)
+    by = version.manifest.recipe.params.get("weigh_by") or {}
+    if by.get("labels") and not isinstance(evaluation, LabelProbe):
         board().say(
-            f"{version.manifest.space}: {evaluation.name} judges by {seen:,} pictures that training could see, so its scores are too high. "
-            "Hold some out (train: {hold_out: {share: 0.2}}), or encode another dataset (start: {space: ...})."
+            f"{said} labels that may have chosen its weights, so its scores may be too high. A label_probe is not misled."
         )
-    return labels
+    for taught in _taught(version):
+        rule = taught.manifest.recipe.params["train"].get("hold_out")
+        if rule is not None:
+            seen = set(taught.ids) - held_out(taught.ids, HoldOut.model_validate(rule))
+            found = {name: label for name, label in found.items() if name not in seen}
+        elif many := sum(name in found for name in taught.ids):
+            whose = "" if taught is version else f" of {taught.manifest.space}"
+            board().say(
+                f"{said} {many:,} pictures that training{whose} could see, so its scores are too high. "
+                "Hold some out (train: {hold_out: {share: 0.2}}), or encode another dataset (start: {space: ...})."
+            )
+    return found
+
+
+def _taught(version: Version) -> list[Version]:
+    """The versions whose networks learned labels of a version's rows: itself, and those that it was made of."""
+    m = version.manifest
+    found = [version] if (m.recipe.params.get("train") or {}).get("method") == "labels" else []
+    for space, number in m.upstream.items():
+        with suppress(NotFoundError):  # what training began at may be taken out by now
+            view = Space(version.paths, space).version(number)
+            if not m.dataset_digest or view.manifest.dataset == m.dataset:
+                found += _taught(view)
+    return found
 
 
 def known_labels(pipeline: Pipeline, space: str) -> Mapping[str, str]:

@@ -324,4 +324,4 @@ def _start_change(manifest: Manifest, upstream: Sequence[SpacePlan], start: Star
 
 def _recipe_change(recipe: Embedder[Any], before: Recipe) -> str:
     now = Recipe(kind=recipe.kind, version=recipe.version, params=recipe.model_dump(mode="json"))
-    return ", ".join(recipe_changes(before, now, recipe.execution_only())) or "weights or precision changed"
+    return ", ".join(recipe_changes(before, now, recipe.execution_only())) or "weights, labels or precision changed"

@@ -87,7 +87,7 @@ def embed_queries(version: Version, queries: Sequence[str], tokens: dict[str, di
     DamagedError : a file of an encoder is not what was written.
     """
     pictures, texts = takes_pictures(version), takes_texts(version)
-    files = [query for query in queries if pictures and (query.startswith("./") or Path(query).is_file() or not texts)]
+    files = [query for query in queries if pictures and (query.startswith("./") or is_file(query) or not texts)]
     words = [query for query in queries if query not in files]
     matrix = np.empty((len(queries), version.dim), np.float32)
     told = []
@@ -100,6 +100,14 @@ def embed_queries(version: Version, queries: Sequence[str], tokens: dict[str, di
                 f"{query!r} is {what}; its vector was made with the encoder of {how}." for query in dict.fromkeys(some)
             ]
     return Answered(matrix, told)
+
+
+def is_file(name: str) -> bool:
+    """Whether there is a file of that name; a question may be longer than names of files may be."""
+    try:
+        return Path(name).is_file()
+    except OSError:
+        return False
 
 
 def _encoders(version: Version, data: type) -> list[str]:

@@ -163,13 +163,16 @@ def beginning(
     InputError : a file of vectors is malformed, or knows none of the dataset's rows.
     """
     spec = pipeline.spaces[name].start
+    ids = (
+        None if recipe.inductive or recipe.sides(()) else data.ids
+    )  # else what begins there are no rows of the dataset
     if upstream is not None:
-        if not recipe.inductive:
-            known = len(set(data.ids).intersection(upstream.ids))
-            said = f"{known:,} of {len(data.ids):,} {recipe.entity}s begin at {upstream.manifest.space}"
+        if ids is not None:
+            known = len(set(ids).intersection(upstream.ids))
+            said = f"{known:,} of {len(ids):,} {recipe.entity}s begin at {upstream.manifest.space}"
             if not known:
                 raise InputError(
-                    f"Got start: {{space: {upstream.manifest.space}}}, which has a vector for none of the {len(data.ids):,} {recipe.entity}s of "
+                    f"Got start: {{space: {upstream.manifest.space}}}, which has a vector for none of the {len(ids):,} {recipe.entity}s of "
                     f"{name!r}; expected equal ids. Choose another start, or leave it out."
                 )
             say(f"{name}: {said}")
@@ -177,7 +180,6 @@ def beginning(
     if spec is not None:
         from embedders.text.pretrained import vectors_of
 
-        ids = None if recipe.inductive else data.ids
         found = vectors_of(spec.source(pipeline.base), ids, f"start: {spec.name}")
         if ids is not None:
             say(f"{name}: {len(found.words):,} of {len(ids):,} {recipe.entity}s begin at {spec.name}")

@@ -35,7 +35,7 @@ class Changes:
 
     Parameters
     ----------
-    recipe : embedder and parameters; "weights or precision" where only the fingerprint tells.
+    recipe : embedder and parameters; "weights, labels or precision" where only the fingerprint tells.
     shape : dimension and similarity.
     data : dataset, upstream versions, and vectors that training began at.
     """
@@ -54,7 +54,7 @@ def changes(before: Manifest, after: Manifest) -> Changes:
     recipe: list[str] = []
     if before.fingerprint != after.fingerprint:
         recipe = recipe_changes(before.recipe, after.recipe, _execution_only(after.recipe.kind))
-        recipe = recipe or ["weights or precision"]
+        recipe = recipe or ["weights, labels or precision"]
     shape = [
         f"{name}: {old} -> {new}"
         for name, old, new in (

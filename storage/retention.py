@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
@@ -65,8 +65,25 @@ def expired(
 
 
 def outdated(space: Space, keep: Keep | None) -> list[Version]:
-    """The versions of a space that no rule and no release keeps."""
-    return expired(space.versions(), keep, releases.read(space.paths).protected().get(space.name, ()))
+    """The versions of a space that no rule, no release and no fused space keeps."""
+    protected = releases.read(space.paths).protected()
+    gone = expired(space.versions(), keep, protected.get(space.name, ()))
+    needed = _fused(space, protected) if gone else ()
+    return [version for version in gone if version.number not in needed]
+
+
+def _fused(space: Space, protected: Mapping[str, Collection[int]]) -> set[int]:
+    """The versions that fused ones which stay were made of: a question is encoded by them, and views are judged."""
+    found = set()
+    for name in spaces_ever(space.paths):
+        other = Space(space.paths, name)
+        latest = other.latest()
+        numbers = {*protected.get(name, ()), *([latest.number] if latest else [])}
+        for version in other.versions() if numbers else ():
+            m = version.manifest
+            if version.number in numbers and not m.dataset_digest and space.name in m.upstream:
+                found.add(m.upstream[space.name])
+    return found
 
 
 def retire(space: Space, keep: Keep | None) -> list[Version]:

@@ -217,6 +217,57 @@ def test_rows_are_folded_in():
     assert rows.fold_in(changed.select(range(390))).untrained == 1
 
 
+@pytest.mark.parametrize("classes", [None, ["no", "yes"]])
+def test_a_row_with_another_target_was_not_learned_from(classes, tmp_path):
+    data = shops(60)
+    if classes:
+        data = replace(data, target=(data.target > 0).astype(np.int32), classes=classes)
+    found = QUICK.fit(data).sides["rows"]
+    other = data.target.copy()
+    other[:5] = other[:5] + 7 if classes is None else 1 - other[:5]
+    assert found.fold_in(replace(data, target=other)).untrained == 5
+    if classes:  # the same under another number
+        assert found.fold_in(replace(data, target=1 + data.target, classes=["maybe", *classes])).untrained == 0
+    found.save(tmp_path)
+    assert list(Categories.load(tmp_path).classes) == (classes or [])
+    assert QUICK.model_copy(update={"learn": "columns"}).fit(data).sides["rows"].fold_in(replace(data, target=other)).untrained == 0  # fmt: skip
+
+
+def test_what_answers_for_a_value_or_a_class_goes_by_its_name():
+    still = QUICK.model_copy(update={"lr": 1e-9, "epochs": 1})
+    cells = {"c": ["x"] * 200 + ["y"] * 100 + ["z"] * 50, "d": ["p", "q"] * 175}
+    first = QUICK.fit(table(cells))
+    rare = {"x": "z", "y": "y", "z": "x"}
+    warm = still.fit(table(cells | {"c": [rare[cell] for cell in cells["c"]]}), start=first)
+    biases = [dict(zip(it.coding.values[0], it.network["head 0 bias"].tolist(), strict=True)) for it in (first.sides["rows"], warm.sides["rows"])]  # fmt: skip
+    assert biases[0] == pytest.approx(biases[1], abs=1e-6) and len(set(biases[0].values())) == 4
+
+    cells, codes = {"c": ["x", "y", "z"] * 60, "d": ["p", "q"] * 90}, np.tile([0, 1, 2], 60)
+    first = QUICK.fit(table(cells, codes, classes=["A", "B", "C"])).sides["rows"]
+    warm = still.fit(table(cells, (codes - 1) % 3, classes=["B", "C", "Z"]), start=first).sides["rows"]
+    for name in ("direct 0 weight", "head 0 weight"):
+        np.testing.assert_allclose(warm.network[name][:2], first.network[name][1:], atol=1e-6)
+        assert not np.isnan(warm.network[name]).any()
+
+
+def test_values_that_only_held_out_rows_have_stand_for_unknown():
+    cells = {"city": [f"Ort {i % 8}" for i in range(400)], "type": ["a", "b"] * 200}
+    recipe = QUICK.model_copy(update={"min_count": 1})
+    held = np.flatnonzero(recipe._held(table(cells)))
+    cells["city"][held[0]] = "alone"
+    data = table(cells, np.arange(400) % 8 // 4)
+    found = recipe.fit(data).sides["city"]
+    np.testing.assert_array_equal(row(found, "alone"), row(found, "unknown"))
+    known = recipe.model_copy(update={"hold_out": 0}).fit(data)
+    assert not np.array_equal(row(known.sides["city"], "alone"), row(known.sides["city"], "unknown"))
+    again = recipe.fit(data, start=known).sides["city"]  # as it was learned before
+    np.testing.assert_array_equal(row(again, "alone"), row(known.sides["city"], "alone"))
+
+
+def test_any_seed():
+    assert len(answer(QUICK.model_copy(update={"seed": 2**70}).fit(shops(40)).sides["rows"], shops(40)).ids) == 40
+
+
 def test_rows_without_a_target_get_vectors_and_teach_nothing():
     data = shops()
     lacking = replace(data, target=np.where(np.arange(400) < 200, data.target, np.nan).astype(np.float32))

@@ -14,6 +14,7 @@ from flows.downstream import learned, one_hot
 from flows.pipeline import Pipeline
 from flows.plan import make_plan
 from flows.steps import embed, evaluate_space
+from storage.errors import ReplacedError
 
 pytest.importorskip("torch")
 
@@ -52,7 +53,7 @@ def test_one_hot_is_judged_as_ridge_regression_is():
     assert found["r2"] == pytest.approx(1 - (found["rmse"] / found["rmse[mean]"]) ** 2)
     assert found["r2"] > 0.7 > found["r2[hashed]"]
     sizes = report.notes["sizes"]
-    assert sizes["vectors"]["dim"] == 67 and sizes["hashed"] == {"dim": 8, "bytes": 400 * 32}
+    assert sizes["vectors"]["dim"] == 67 and (sizes["hashed"]["dim"], sizes["hashed"]["bytes"]) == (8, 400 * 32)
     assert 800 * 8 <= sizes["vectors"]["sparse_bytes"] < 10_000
 
 
@@ -127,6 +128,24 @@ def test_what_cannot_be_judged():
     for given in (replace(data, target=None), replace(data, target=np.ones(400, np.float32)), data.select(range(9))):
         with pytest.raises(InputError, match="expected at least 10 rows and two values"):
             downstream(given, {"one_hot": one_hot})
+
+
+def test_a_class_of_few_rows_is_learned_whatever_is_drawn():
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 4, (32, 1)).astype(np.int32)
+    target = np.array([0] * 30 + [1] * 2, np.int32)
+    data = Table([f"r{i}" for i in range(32)], ("c",), (list("abcd"),), codes, target=target, classes=["no", "yes"])
+    for seed in range(12):
+        assert downstream(data, {"one_hot": one_hot}, folds=2, seed=seed).notes["n"] == 32
+    few = replace(data.select(range(27, 32)), classes=["no", "yes"])
+    with pytest.raises(InputError, match=r"Got 5 rows.*expected at least 10 rows"):
+        downstream(few, {"one_hot": one_hot}, folds=2)
+
+
+def test_one_hot_rows_are_judged_without_their_zeros():
+    data = table()
+    known, new = learned(OneHotRows(), "")(data.select(range(300)), data.select(range(300, 400)))
+    assert known.nnz == known.shape[0] * 2 and new.shape == (100, known.shape[1])
 
 
 PIPELINE = """
@@ -237,6 +256,29 @@ def test_what_a_pipeline_may_not_ask(folder, changes, says):
 def test_other_columns_make_other_rows(folder):
     embed(load(folder), "plain", "one")
     changed = load(folder, ('[c, "d e"]', "[c]"))
-    with pytest.raises(InputError, match="expected d e among them"):
+    with pytest.raises(ReplacedError, match=r"41 numbers.*--replace"):
         embed(changed, "plain", "two")
-    assert embed(changed, "plain", "three", force=True, replace=True)["plain"].dim == 41
+    assert embed(changed, "plain", "three", replace=True)["plain"].dim == 41
+    assert embed(load(folder), "plain", "four", replace=True)["plain"].dim == 47
+
+
+def test_a_column_more_is_learned_where_the_width_stays(folder):
+    hashed = ("embedder: one-hot-rows", "embedder: one-hot-rows, params: {buckets: 16}")
+    embed(load(folder, hashed, ('[c, "d e"]', "[c]")), "plain", "one")
+    found = load(folder, hashed)
+    assert embed(found, "plain", "two")["plain"].reused == 0
+    assert found.vectors.space("plain").latest().encoder().coding.columns == ("c", "d e")
+
+
+def test_values_of_another_table_begin_at_what_it_learned(folder):
+    other = (folder / "shops.csv").read_text().replace("\nr", "\nother")
+    (folder / "others.csv").write_text(other)
+    text = PIPELINE.replace("spaces:\n", "  others: {kind: table, path: others.csv, id: id, categories: [c], target: y}\nspaces:\n"
+        "  others: {dataset: others, embedder: categories, params: {epochs: 1, lr: 1.0e-9, threads: 1}, start: {space: shops.rows}}\n")  # fmt: skip
+    (folder / "polyvec.yaml").write_text(text)
+    found = Pipeline.load(folder / "polyvec.yaml")
+    embed(found, "shops", "one"), embed(found, "others", "one")
+    shops, others = (found.vectors.space(f"{name}.c").latest() for name in ("shops", "others"))
+    assert set(found.vectors.space("others.rows").latest().ids).isdisjoint(found.vectors.space("shops.rows").latest().ids)  # fmt: skip
+    assert list(shops.ids) == list(others.ids)
+    np.testing.assert_allclose(others.matrix, shops.matrix, atol=1e-6)

@@ -13,6 +13,7 @@ from embedders.views import Views
 from flows import steps
 from flows.pipeline import Pipeline
 from flows.plan import make_plan
+from flows.progress import Lines, reporting_to
 
 PIPELINE = """
 store: ./vectors
@@ -295,6 +296,60 @@ def test_weights_are_chosen_in_a_run_and_judged_without_the_labels_that_are_aske
     with (folder / "labels.csv").open("a") as file:
         file.write("n100,1\n")
     assert {s.name: s.action for s in make_plan(Pipeline.load(folder / "polyvec.yaml")).spaces}["both"] == "embed"
+
+
+def test_that_labels_chose_the_weights_is_said_where_they_judge(folder):
+    for params, many in (("{weigh_by: {labels: labels.csv}}", 1), ("{dim: 3}", 0)):
+        (folder / "polyvec.yaml").write_text(PIPELINE.replace("params: {dim: 3}", f"params: {params}"))
+        found = Pipeline.load(folder / "polyvec.yaml")
+        [*_, ref] = [steps.embed(found, name, name, replace=True)[name] for name in ("a", "b", "both")]
+        lines = []
+        with reporting_to(Lines(lines.append)):
+            for name in ("kind", "probe"):
+                steps.evaluate_space(found, ref, name)
+        said = [line for line in lines if "may have chosen its weights" in line]
+        assert len(said) == many and all("both: kind judges" in line for line in said)
+
+
+def test_a_file_of_labels_that_changed_is_said(folder):
+    (folder / "polyvec.yaml").write_text(
+        PIPELINE.replace("params: {dim: 3}", "params: {weigh_by: {labels: labels.csv}}")
+    )
+    found = Pipeline.load(folder / "polyvec.yaml")
+    for name in ("a", "b", "both"):
+        steps.embed(found, name, name)
+    with (folder / "labels.csv").open("a") as file:
+        file.write("n100,1\n")
+    reasons = {s.name: s.reason for s in make_plan(Pipeline.load(folder / "polyvec.yaml")).spaces}
+    assert reasons["both"] == "weights, labels or precision changed"
+
+
+def test_what_a_fused_version_is_made_of_stays(folder):
+    (folder / "polyvec.yaml").write_text(PIPELINE + "keep: {versions: 1}\n")
+    found = Pipeline.load(folder / "polyvec.yaml")
+    a = found.vectors.space("a")
+    refs = [steps.embed(found, name, name)[name] for name in ("a", "b", "both")]
+    for run in ("two", "three"):
+        steps.embed(found, "a", run, force=True)
+    assert [version.number for version in a.versions()] == [1, 3]
+    assert steps.evaluate_space(found, refs[-1], "kind").views == ("a", "b")
+    steps.embed(found, "both", "four")
+    steps.embed(found, "a", "five", force=True)
+    assert [version.number for version in a.versions()] == [3, 4]
+
+
+def test_entities_without_a_vector_are_counted(folder):
+    for params, counted in (
+        ("{dim: 3}", {}),
+        ("{rows: a}", {"not asked for by rows: a": 10}),
+        ("{weights: {b: 0}}", {"held only by spaces of weight 0": 10}),
+    ):
+        (folder / "polyvec.yaml").write_text(PIPELINE.replace("params: {dim: 3}", f"params: {params}"))
+        found = Pipeline.load(folder / "polyvec.yaml")
+        for name in ("a", "b", "both"):
+            steps.embed(found, name, name, replace=True)
+        counts = found.vectors.space("both").latest().manifest.counts
+        assert (counts.input, counts.embedded, counts.excluded) == (40, 40 - sum(counted.values()), counted)
 
 
 # ---- odd views

@@ -302,7 +302,7 @@ def test_changes_of_a_version(store):
     assert said(upstream={"base": 2}) == "base: @1 -> @2"
     assert said(upstream={}) == "base: @1 -> none"
     assert said(similarity="dot") == "similarity: cosine -> dot"
-    assert said(fingerprint="f" * 16) == "weights or precision"
+    assert said(fingerprint="f" * 16) == "weights, labels or precision"
     params = {**m.recipe.params, "dim": 4, "walks": 3, "threads": 7}
     other = {"recipe": m.recipe.model_copy(update={"params": params}), "fingerprint": "f" * 16, "dim": 4}
     assert said(**other) == "dim: 3 -> 4, walks: 2 -> 3"  # the dimension once; threads change no vector

@@ -147,6 +147,7 @@ WRONG = [
     ("id,c\na,x\nb,y\na,z\n", {}, "Got the id 'a' twice: line 2 of "),
     ("id,c\na,x\nb,y\na,z\n", {}, "and line 4 of "),
     ('id,c\na,x\nb,"x\nc,y\n', {}, "a quote in the row that begins on line 3"),
+    ('id,c\na,x"y\nb,"x\nc,y\nd,z\n', {}, "a quote in the row that begins on line 3"),  # as many as if all were closed
 ]  # fmt: skip
 
 
@@ -156,6 +157,25 @@ def test_wrong_files(tmp_path, text, options, says):
     with pytest.raises(InputError) as error:
         read(tmp_path, id="id", categories="c", **options)
     assert says in str(error.value)
+
+
+def test_long_rows(tmp_path):
+    """Longer than what Arrow looks at together, and than what Python takes for a field."""
+    (tmp_path / "t.csv").write_text(f'id,c,rest\na,x,{"-" * 3_000_000}\nb,y\nc,z,"-"\n')
+    data = read(tmp_path, id="id", categories="c")
+    assert data.ids == ["a", "c"] and rejects(data) == [("t.csv:2", f"{tmp_path / 't.csv'}:3", "wrong_fields")]
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz"])
+def test_quotes_that_close(tmp_path, name):
+    text = 'id,c\na,"x\ny"\n"b","""z"""\nc,5"\n'
+    (tmp_path / name).write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
+    assert column(read(tmp_path, name, id="id", categories="c"), "c") == ["x\ny", '"z"', '5"']
+
+
+def test_times_in_utc(tmp_path):
+    (tmp_path / "t.csv").write_text("c,n\nx,1970-01-02T12:00:00Z\nx,1970-01-02T14:00:00+02:00\n")
+    assert read(tmp_path, categories="c", numbers="n").numbers.ravel().tolist() == [1.5, 1.5]
 
 
 def test_files_that_are_no_tables(tmp_path):

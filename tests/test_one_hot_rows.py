@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from embedders.errors import InputError
+from embedders.table.coding import Coding
 from embedders.table.one_hot import OneHotRows
 from embedders.tables import Table
 from embedders.testing import answer
@@ -71,3 +72,12 @@ def test_what_cannot_be():
         answer(OneHotRows().fit(data), replace(data, columns=("c", "other")))
     with pytest.raises(InputError, match="Leave start out"):
         OneHotRows().fit(data, start=OneHotRows().fit(data))
+
+
+def test_small_numbers_are_no_constant():
+    data = Table(
+        ["a", "b", "c"], ("c",), (["x"],), np.zeros((3, 1), np.int32), ("n", "same"),
+        np.array([[1e-20, 0.1], [2e-20, 0.1], [3e-20, 0.1]], np.float32),
+    )  # fmt: skip
+    found = Coding.of(data, 1).numbers(data)
+    np.testing.assert_allclose(found, [[-(1.5**0.5), 0], [0, 0], [1.5**0.5, 0]], atol=1e-4)

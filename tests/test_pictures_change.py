@@ -241,3 +241,36 @@ def test_pictures_that_were_learned_from_judge_nothing(photos, tmp_path, held):
     assert json.loads(row["notes"])["n"] + json.loads(row["notes"])["alone"] == expected > 1
     said = [line for line in lines if "too high" in line]
     assert len(said) == (not held) and all("kind judges by 16 pictures" in line for line in said)
+
+
+@pytest.mark.parametrize("held", ["", "{share: 0.5, seed: 3}"])
+def test_nor_do_they_judge_what_is_made_of_them(photos, tmp_path, held):
+    """A fused space, and one that begins at the network, know the labels that it learned."""
+    trained(tmp_path, "file")
+    file = tmp_path / "polyvec.yaml"
+    edit(file, "labels: dataset", "labels: dataset" + (held and f", hold_out: {held}"))
+    version = run(tmp_path)
+    labels = "".join(f"{name},{'xy'[i % 2]}\n" for i, name in enumerate(version.ids))
+    (tmp_path / "kinds.csv").write_text("id,label\n" + labels)
+    file.write_text(
+        file.read_text()
+        + f"  plain: {{dataset: photos, embedder: cnn, params: {{{NETWORK}}}}}\n"
+        + f"  again: {{dataset: photos, embedder: cnn, params: {{{NETWORK}}}, start: {{space: looks}}}}\n"
+        + "  pair: {fuse: [looks, plain], embedder: concat}\n"
+        + "evaluate:\n"
+        + "".join(
+            f"  {name}: [{{name: kind, metric: knn, k: 1, path: kinds.csv}}]\n" for name in ("pair", "plain", "again")
+        )
+    )
+    lines = []
+    with reporting_to(Lines(lines.append)):
+        run(tmp_path)
+    store = Pipeline.load(file).vectors
+    found = {}
+    for name in ("pair", "plain", "again"):
+        row = next(row for row in store.metrics(store.space(name).latest()) if row["notes"])
+        found[name] = json.loads(row["notes"])["n"] + json.loads(row["notes"]).get("alone", 0)
+    seen = version.manifest.machine["training"]["held_out"] if held else 16
+    assert found == {"plain": 16, "pair": seen, "again": seen}
+    said = sorted(line.split(":")[0].split()[-1] for line in lines if "training of looks could see" in line)
+    assert said == ([] if held else ["again", "pair"])

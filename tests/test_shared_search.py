@@ -108,6 +108,19 @@ def test_a_picture_finds_texts(folder):
     assert isinstance(gone.exception, InputError) and "gone.png" in str(gone.exception)
 
 
+def test_a_long_question(folder):
+    """Longer than the name of a file may be."""
+    from PIL import Image
+
+    (folder / "shots").mkdir()
+    for i in range(45):
+        Image.new("RGB", (32, 32), tuple(200 if c == i % 3 else 20 + i for c in range(3))).save(folder / "shots" / f"э{i}.png")  # fmt: skip
+    made(folder, "said", "looks", "seen")
+    assert of_topic(search(folder, "seen", "sea wave shore " * 40), 2)
+    result = search(folder, "looks", "sea " * 100)
+    assert isinstance(result.exception, InputError) and "no picture file" in str(result.exception)
+
+
 def test_views_find_each_other(folder):
     pipeline, refs = made(folder, "said", "linked", "both")
     score = steps.evaluate_space(pipeline, refs[-1], "find")

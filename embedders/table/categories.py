@@ -123,19 +123,23 @@ class Categories(Embedder[Table]):
         plan = Plan(self.epochs, self.patience, self.lr, self.batch, self.dropout, self.seed)
         threads = self.threads or cores()
         with torch_threads(threads):
-            random = torch.Generator().manual_seed(self.seed)
+            random = torch.Generator().manual_seed(self.seed % 2**63)
             widths = self.widths(coding, begun)
             network = Network.drawn(coding.sizes, widths, rows.numbers.shape[1], self.hidden, out, random)
             if begun is not None:
-                _go_on(network, coding, begun, "columns" if target is None else f"target {target}")
+                _go_on(network, coding, begun, "columns" if target is None else f"target {target}", learned.classes)
             curve = train(network, rows, plan, progress)
+            _share_unknown(network, coding, rows, begun)
         mode = {"threads": threads, "precision": "fp32", "reproducible": "same bytes with threads: 1"}
         mode |= self._about(coding, rows, target, network, curve)
         tables = [table.detach().numpy().copy() for table in network.tables]
         first, *names = self.sides(data.columns)
-        trained = np.sort(row_keys(data))
+        trained = np.sort(row_keys(data, target=target is not None))
+        classes = data.classes if target is not None and data.classes is not None else ()
         found: dict[str, Encoder[Table]] = {
-            first: RowVectors(self, coding, tables, network.arrays(), trained, mode={**mode, "rows": self.rows})
+            first: RowVectors(
+                self, coding, tables, network.arrays(), trained, classes, mode={**mode, "rows": self.rows}
+            )
         }
         for name, column, values, table in zip(names, coding.columns, coding.values, tables, strict=True):
             found[name] = ValueVectors(self, values, table, mode={**mode, "column": column})
@@ -232,8 +236,11 @@ class Categories(Embedder[Table]):
         return restored(recipe, arrays, texts, mode)
 
 
-def _go_on(network: Network, coding: Coding, start: RowVectors, learned: str) -> None:
-    """Begin at the vectors of the values that a start knows, and at its other weights where they are for the same."""
+def _go_on(network: Network, coding: Coding, start: RowVectors, learned: str, classes: Sequence[str] | None) -> None:
+    """Begin at the vectors of the values that a start knows, and at its other weights where they are for the same.
+
+    What answers for a value or a class goes by its name: their order follows from the rows.
+    """
     import torch
 
     for column, values, table in zip(coding.columns, coding.values, network.tables, strict=True):
@@ -242,8 +249,30 @@ def _go_on(network: Network, coding: Coding, start: RowVectors, learned: str) ->
             found = torch.from_numpy(picked(start.coding.values[place], start.tables[place], values))
             table.copy_(torch.where(torch.isnan(found), table, found))
     same = (start.coding.columns, start.coding.number_columns, start.mode["learned"])
-    if same == (coding.columns, coding.number_columns, learned):
-        network.take(start.network)
+    if same != (coding.columns, coding.number_columns, learned):
+        return
+    weights = dict(start.network)
+    if learned == "columns":
+        for i, (theirs, ours) in enumerate(zip(start.coding.values, coding.values, strict=True)):
+            weights[f"head {i} bias"] = picked(theirs, weights[f"head {i} bias"][:, None], ours)[:, 0]
+    elif classes is not None:
+        for name in [name for name in weights if name.startswith(("direct ", "head "))]:
+            rows = weights[name].reshape(len(weights[name]), -1)
+            weights[name] = picked(start.classes, rows, classes).reshape(len(classes), *weights[name].shape[1:])
+    network.take(weights)
+
+
+def _share_unknown(network: Network, coding: Coding, rows: Rows, start: RowVectors | None) -> None:
+    """Values of none but held-out rows were never learned: they stand for `unknown`, not at what was drawn for them."""
+    import torch
+
+    for column, (name, table) in enumerate(zip(coding.columns, network.tables, strict=True)):
+        lost = np.bincount(rows.codes[~rows.held, column], minlength=len(table)) == 0
+        if start is not None and name in start.coding.columns:
+            known = set(start.coding.values[start.coding.columns.index(name)])
+            lost &= np.array([value not in known for value in coding.values[column]])
+        with torch.no_grad():
+            table[torch.from_numpy(lost)] = table[0].clone()
 
 
 def _target(data: Table) -> tuple[NDArray[Any], int]:

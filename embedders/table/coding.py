@@ -47,7 +47,7 @@ class Coding:
         count = np.maximum(there.sum(axis=0), 1)
         mean = np.where(there, wide, 0).sum(axis=0) / count
         scale = np.sqrt(np.where(there, (wide - mean) ** 2, 0).sum(axis=0) / count)
-        scale[scale < 1e-12 * np.maximum(1, np.abs(mean))] = 1  # a constant
+        scale[scale <= np.maximum(1e-12 * np.abs(mean), 1e-38)] = 1  # a constant
         return cls(
             data.columns, tuple(values), data.number_columns if numbers else (), mean.astype(np.float32),
             scale.astype(np.float32),

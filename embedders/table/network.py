@@ -72,12 +72,13 @@ class Network:
         return {name: weight.detach().numpy().copy() for name, weight in self.named()}
 
     def take(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Begin at the weights of another one, those that are of the same shape."""
+        """Begin at the weights of another one, those that are of the same shape; where they are NaN at what was drawn."""
         import torch
 
         for name, weight in self.named():
             if name in arrays and arrays[name].shape == tuple(weight.shape):
-                weight.copy_(torch.from_numpy(np.array(arrays[name])))
+                found = torch.from_numpy(np.array(arrays[name]))
+                weight.copy_(torch.where(torch.isnan(found), weight, found))
 
     def weights(self) -> list[Tensor]:
         """All of them."""

@@ -37,6 +37,10 @@ class OneHotVectors(Encoder[Table]):
     def dim(self) -> int:
         return (self.recipe.buckets or sum(self.coding.sizes)) + len(self.coding.number_columns)
 
+    def outdated(self, data: Table) -> str:
+        mine = (self.coding.columns, self.coding.number_columns)
+        return "" if mine == (data.columns, data.number_columns) else "the table has other columns"
+
     def sparse(self, data: Table) -> csr_array[Any]:
         """(n, dim) float32 in compressed rows: a 1 (or, hashed, a 1 or -1) for each column, then the numbers."""
         from scipy.sparse import csr_array, hstack

@@ -80,7 +80,7 @@ def train(network: Network, rows: Rows, plan: Plan, progress: Progress) -> Curve
     best, kept = 0, [weight.detach().clone() for weight in network.weights()] if len(held) else []
     for epoch in range(plan.epochs):
         order = np.random.default_rng([plan.seed, epoch]).permutation(seen)
-        random = torch.Generator().manual_seed(plan.seed * 1_000_003 + epoch)
+        random = torch.Generator().manual_seed((plan.seed * 1_000_003 + epoch) % 2**63)
         total = 0.0
         for first in range(0, len(order), batch):
             some = order[first : first + batch]
@@ -149,7 +149,7 @@ class _Work:
         import torch
 
         total = 0.0
-        random = torch.Generator().manual_seed(self.plan.seed)  # the same masks each time
+        random = torch.Generator().manual_seed(self.plan.seed % 2**63)  # the same masks each time
         with torch.no_grad():
             for first in range(0, len(rows), WIDE):
                 chosen = torch.from_numpy(rows[first : first + WIDE])

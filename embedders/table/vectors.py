@@ -62,6 +62,7 @@ class RowVectors(Encoder[Table]):
     tables : (values, width) float32 of each column.
     network : the other weights by name, for the next training and the hidden layers.
     trained : (rows,) uint64, sorted keys of the rows that it was trained on.
+    classes : names of the classes it tells; none where it tells no classes.
     new : rows of the dataset it was folded into that it was not trained on.
     """
 
@@ -69,6 +70,7 @@ class RowVectors(Encoder[Table]):
     tables: Sequence[Matrix]
     network: Mapping[str, NDArray[Any]]
     trained: NDArray[np.uint64]
+    classes: Sequence[str] = ()
     new: int = field(default=0, kw_only=True)
 
     @property
@@ -107,23 +109,33 @@ class RowVectors(Encoder[Table]):
             progress(first + len(matrix), len(data), "rows")
 
     def _known(self, data: Table) -> NDArray[np.bool_]:
-        """(n,) whether it was trained on each row, under this id and with these values."""
-        return np.isin(row_keys(data), self.trained)
+        """(n,) whether it was trained on each row, under this id, with these values and, if it learned from it, this target."""
+        return np.isin(row_keys(data, target=self.mode["learned"] != "columns"), self.trained)
 
     def arrays(self) -> Mapping[str, NDArray[Any]]:
         tables = {f"table {i}": table for i, table in enumerate(self.tables)}
         return {**self.coding.arrays(), **tables, **self.network, "trained": self.trained}
 
     def texts(self) -> Mapping[str, Sequence[str]]:
-        return self.coding.texts()
+        return {**self.coding.texts(), "classes": self.classes}
 
 
-def row_keys(data: Table) -> NDArray[np.uint64]:
-    """(n,) uint64, of ids and contents."""
+def row_keys(data: Table, *, target: bool) -> NDArray[np.uint64]:
+    """(n,) uint64, of ids and contents. target : with it."""
     from xxhash import xxh3_64_intdigest
 
-    ids = np.fromiter((xxh3_64_intdigest(name.encode()) for name in data.ids), np.uint64, len(data))
-    return ids ^ data.keys[:, 0]
+    def hashed(texts: Sequence[str]) -> NDArray[np.uint64]:
+        return np.fromiter((xxh3_64_intdigest(text.encode()) for text in texts), np.uint64, len(texts))
+
+    keys: NDArray[np.uint64] = hashed(data.ids) ^ data.keys[:, 0]
+    if not target or data.target is None:
+        return keys
+    names, places = data.classes, data.target
+    if names is None:
+        distinct, places = np.unique(data.target, return_inverse=True)
+        names = list(map(repr, distinct.tolist()))
+    keys ^= hashed([f"target\0{name}" for name in (*names, "")])[places]  # the last is of -1
+    return keys
 
 
 def restored(
@@ -135,4 +147,4 @@ def restored(
     coding = Coding.restored(arrays, texts)
     tables = [arrays[f"table {i}"] for i in range(len(coding.columns))]
     network = {name: array for name, array in arrays.items() if name.startswith(("layer ", "direct ", "head "))}
-    return RowVectors(recipe, coding, tables, network, arrays["trained"], mode=mode)
+    return RowVectors(recipe, coding, tables, network, arrays["trained"], texts.get("classes", ()), mode=mode)

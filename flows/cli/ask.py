@@ -147,11 +147,11 @@ def _vectors(lookup: Lookup, asked: Sequence[str], file: Path, *, fold: bool = F
 
 def _embedded(lookup: Lookup, names: Sequence[str], file: Path, *, texts: bool) -> Matrix:
     """(names, dim) vectors of picture files and texts, and a line that says so. texts : the space takes texts."""
-    from flows.queries import embed_queries, tokens_of
+    from flows.queries import embed_queries, is_file, tokens_of
 
     version = lookup.version
     for name in names:
-        if not texts and not Path(name).is_file():
+        if not texts and not is_file(name):
             raise _unknown(lookup, name, " and no picture file")
     answered = embed_queries(version, names, tokens_of(file) if texts else {})
     for text in answered.told:

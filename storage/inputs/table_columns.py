@@ -78,8 +78,8 @@ def numbers(name: str, column: pa.ChunkedArray) -> tuple[NDArray[np.float64], ND
 def parsed(text: str) -> float | None:
     """The number that a text is, NaN for none; None where it is something else.
 
-    >>> parsed("1e3"), parsed(" true"), parsed("1970-01-02"), parsed("1,5"), parsed("1_0")
-    (1000.0, 1.0, 1.0, None, None)
+    >>> parsed("1e3"), parsed(" true"), parsed("1970-01-02"), parsed("1970-01-02T12:00:00Z"), parsed("1,5"), parsed("1_0")
+    (1000.0, 1.0, 1.0, 1.5, None, None)
     """
     small = text.strip().lower()
     if small in MISSING:
@@ -89,7 +89,7 @@ def parsed(text: str) -> float | None:
     if (found := plain_number(small)) is not None:
         return found
     try:
-        date = datetime.fromisoformat(small)
+        date = datetime.fromisoformat(small.upper())  # Z stands for UTC, z for nothing
     except ValueError:
         return None
     return (date.replace(tzinfo=None) - (date.utcoffset() or _ZERO) - _EPOCH) / _DAYS

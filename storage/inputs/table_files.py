@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from io import RawIOBase
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +19,13 @@ from embedders.data import Rejected
 from embedders.errors import InputError
 from storage.inputs.graph_spec import suffix
 from storage.inputs.graph_text import UNREADABLE, arrow_stream, opened, unpacked, unreadable
+
+BLOCKS = (1 << 20, 1 << 28)
+"""Bytes that Arrow looks at together, and where a row is longer."""
+LONGEST = 1 << 30
+"""Characters of a field; Python's own limit is less than what Arrow reads."""
+END = "\x1eend\x1e"
+"""Each field of a row that is put after the last one, to see that no open quote takes it in."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,28 +76,15 @@ def _parquet(name: str, path: Path, wanted: Sequence[str]) -> Part:
 def _text(name: str, path: Path, wanted: Sequence[str]) -> Part:
     _, header = next(_records(path), (0, []))
     _check_columns(path, wanted, header)
-    broken = False
-
-    def skip(row: pacsv.InvalidRow) -> str:
-        nonlocal broken
-        broken = True
-        return "skip"
-
+    end = _separator(path).join([END] * len(header)) if _quoted(path) else ""
     try:
-        with arrow_stream(path) as file:
-            table = pacsv.read_csv(
-                file,
-                parse_options=pacsv.ParseOptions(
-                    delimiter=_separator(path), newlines_in_values=True, invalid_row_handler=skip
-                ),
-                convert_options=pacsv.ConvertOptions(
-                    column_types=dict.fromkeys(wanted, pa.string()), include_columns=list(wanted), null_values=[],
-                    strings_can_be_null=False,
-                ),
-            )  # fmt: skip
+        table, broken = _columns(path, wanted, end, BLOCKS[0])
     except (pa.ArrowException, *UNREADABLE) as error:
         raise unreadable(path, error) from error
-    _check_quotes(path)
+    if end:
+        if not len(table) or table[wanted[0]][-1].as_py() != END:
+            raise _open_quote(path)
+        table = table.slice(0, len(table) - 1)
     good = np.arange(1, len(table) + 1)
     rejected: list[Rejected] = []
     if broken:
@@ -103,6 +99,49 @@ def _text(name: str, path: Path, wanted: Sequence[str]) -> Part:
     return Part(name, table, good, place, True, tuple(rejected))
 
 
+def _columns(path: Path, wanted: Sequence[str], end: str, block: int) -> tuple[pa.Table, bool]:
+    """The columns as strings, and whether rows were left out that have too few or too many fields. end : a last line."""
+    broken = False
+
+    def skip(row: pacsv.InvalidRow) -> str:
+        nonlocal broken
+        broken = True
+        return "skip"
+
+    options = pacsv.ParseOptions(delimiter=_separator(path), newlines_in_values=True, invalid_row_handler=skip)
+    types = pacsv.ConvertOptions(
+        column_types=dict.fromkeys(wanted, pa.string()), include_columns=list(wanted), null_values=[],
+        strings_can_be_null=False,
+    )  # fmt: skip
+    try:
+        with arrow_stream(path) as file:
+            table = pacsv.read_csv(
+                _Ended(file, f"\n{end}\n".encode()) if end else file,
+                pacsv.ReadOptions(block_size=block), options, types,
+            )  # fmt: skip
+    except pa.ArrowInvalid as error:
+        if "straddling" not in str(error) or block == BLOCKS[-1]:
+            raise
+        return _columns(path, wanted, end, BLOCKS[-1])
+    return table, broken
+
+
+class _Ended(RawIOBase):
+    """A stream of bytes with some more after its end."""
+
+    def __init__(self, file: Any, end: bytes) -> None:
+        self._file, self._end = file, end
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        found: bytes = self._file.read(size)
+        if not found:
+            found, self._end = self._end, b""  # a few bytes more than asked for do no harm
+        return found
+
+
 def _broken(name: str, path: Path, width: int) -> tuple[NDArray[np.int64], list[Rejected]]:
     """The numbers of the rows that are whole, and the others."""
     good, rejected = [], []
@@ -115,22 +154,28 @@ def _broken(name: str, path: Path, width: int) -> tuple[NDArray[np.int64], list[
     return np.array(good, np.int64), rejected
 
 
-def _check_quotes(path: Path) -> None:
-    """Refuse a file whose last quote is never closed: all that follows it would be one value."""
-    with unpacked(path) as file:
-        if not sum(block.count(b'"') for block in iter(lambda: file.read(1 << 20), b"")) % 2:
-            return
-    start = 0
+def _quoted(path: Path) -> bool:
+    """Whether there is a quote in a file."""
+    try:
+        with unpacked(path) as file:
+            return any(b'"' in block for block in iter(lambda: file.read(1 << 20), b""))
+    except UNREADABLE as error:
+        raise unreadable(path, error) from error
+
+
+def _open_quote(path: Path) -> InputError:
+    """What to say of a file with a quote that is never closed: all that follows it would be one value."""
+    start, where = 0, f"{str(path)!r}"
     with opened(path, newline="") as file:
+        csv.field_size_limit(LONGEST)
         reader = csv.reader(file, delimiter=_separator(path), strict=True)
         try:
             for _ in reader:
                 start = reader.line_num
         except csv.Error as error:
             if "end of data" in str(error):
-                raise InputError(
-                    f"Got a quote in the row that begins on line {start + 1} of {str(path)!r}, which is never closed; expected one more. Mend the line."
-                ) from error
+                where = f"the row that begins on line {start + 1} of {str(path)!r}"
+    return InputError(f"Got a quote in {where}, which is never closed; expected one more. Mend the line.")
 
 
 def _separator(path: Path) -> str:
@@ -141,6 +186,7 @@ def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The last line and the fields of each row, empty lines left out; the header first."""
     try:
         with opened(path, newline="") as file:
+            csv.field_size_limit(LONGEST)
             reader = csv.reader(file, delimiter=_separator(path))
             yield from ((reader.line_num, fields) for fields in reader if fields)
     except UNREADABLE as error:
