@@ -87,6 +87,48 @@ def test_a_threshold_leaves_users_out_that_have_nothing_left(tmp_path):
         read(tmp_path, columns=columns, threshold=6.0)
 
 
+def test_whole_numbers_that_a_threshold_leaves_out_are_nobody(tmp_path):
+    table = pa.table({"u": [1, 2, 3, 2], "i": [7, 8, 9, 9], "w": [1.0, 2, 5, 5]})
+    pq.write_table(table, tmp_path / "e.parquet")
+    found = read(tmp_path, "e.parquet", columns={"user": "u", "item": "i", "weight": "w"}, threshold=3.0)
+    assert (found.users, found.items) == (["3", "2"], ["9"])
+    assert events(found) == [("3", "9", 5, None), ("2", "9", 5, None)]
+
+
+def test_ids_of_several_types(tmp_path):
+    """The same user, a whole number in one file and text in others."""
+    pq.write_table(pa.table({"u": [1, 2], "i": [7, 8]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"u": ["2"], "i": ["x"]}), tmp_path / "b.parquet")
+    (tmp_path / "c.csv").write_text("u,i\n1,x\n")
+    found = read(tmp_path, "*", columns={"user": "u", "item": "i"})
+    assert [event[:2] for event in events(found)] == [("1", "7"), ("2", "8"), ("2", "x"), ("1", "x")]
+
+
+TIMES = [
+    (pa.array(["2024-05-01 12:30:00", "2024-05-01"], pa.large_string()), [1714521600, 1714566600]),
+    (pa.array(["2024-05-01T12:30:00Z", "2024-05-01T12:30:00+02:00"]), [1714559400, 1714566600]),
+    (pa.array(["7", "5"], pa.string_view()), [5, 7]),
+    (pa.array([1500000001, 500000000], pa.timestamp("ns")), [0.5, 1.500000001]),
+    (pa.array([1500, 500], pa.timestamp("ms", "Europe/Berlin")), [0.5, 1.5]),
+    (pa.array([2, 1], pa.date32()), [86400, 172800]),
+    (pa.array([2**60, 2**59 + 1]), [2**59, 2**60]),
+]
+
+
+@pytest.mark.parametrize(("times", "expected"), TIMES, ids=[str(times.type) for times, _ in TIMES])
+def test_times_as_other_tools_write_them(tmp_path, times, expected):
+    pq.write_table(pa.table({"u": ["a", "b"], "i": ["x", "y"], "t": times}), tmp_path / "e.parquet")
+    found = read(tmp_path, "e.parquet", columns={"user": "u", "item": "i", "time": "t"})
+    assert [(user, time) for user, _, _, time in events(found)] == list(zip("ba", expected, strict=True))
+
+
+@pytest.mark.parametrize("times", [pa.array([1, 2], pa.time32("s")), pa.array([[1], [2]]), pa.array([b"1", b"\xff"])])
+def test_times_that_are_none(tmp_path, times):
+    pq.write_table(pa.table({"u": ["a", "b"], "i": ["x", "y"], "t": times}), tmp_path / "e.parquet")
+    with pytest.raises(InputError, match="expected seconds since 1970, or dates"):
+        read(tmp_path, "e.parquet", columns={"user": "u", "item": "i", "time": "t"})
+
+
 def test_several_events_of_a_pair(tmp_path):
     (tmp_path / "events.tsv").write_text("a\tx\t1\t30\na\tx\t5\t10\na\ty\t2\t20\n")
     columns = {"user": 1, "item": 2, "weight": 3, "time": 4}
@@ -119,6 +161,11 @@ def test_wrong_files(tmp_path, text, options, says):
 def test_names_and_numbers_do_not_mix():
     with pytest.raises(ValueError, match="names of a header or numbers, not both"):
         InteractionsSpec(kind="interactions", path="x", columns={"user": "u", "item": 2})
+
+
+def test_a_column_has_one_role():
+    with pytest.raises(ValueError, match="a column of its own for each role"):
+        InteractionsSpec(kind="interactions", path="x", columns={"user": "u", "item": "u"})
 
 
 def test_selecting_keeps_the_names():

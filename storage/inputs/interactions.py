@@ -44,6 +44,8 @@ class EventColumns(BaseModel):
     def _alike(self) -> Self:
         if len({type(column) for column in self.wanted.values()}) > 1:
             raise ValueError("names of a header or numbers, not both")
+        if len(set(self.wanted.values())) < len(self.wanted):
+            raise ValueError("a column of its own for each role")
         return self
 
     @property
@@ -99,10 +101,7 @@ class InteractionsSpec(DatasetSpec):
         ------
         InputError : a file cannot be read, holds a malformed row, or there is no event.
         """
-        import pyarrow as pa
-
-        parts = [_read(path, self.wanted) for path in scan.files]
-        table = pa.concat_tables(parts).combine_chunks()
+        table = _joined([_read(path, self.wanted) for path in scan.files])
         if self.threshold is not None:
             table = table.filter(table["weight"].to_numpy() >= self.threshold)
         if not len(table):
@@ -130,30 +129,60 @@ def _read(path: Path, wanted: dict[str, str | int]) -> pa.Table:
     return table
 
 
+def _joined(parts: list[pa.Table]) -> pa.Table:
+    """The rows of all files. Whole numbers come coded, which is kept unless the ids of another file are text."""
+    import pyarrow as pa
+
+    if any(part.schema != parts[0].schema for part in parts):
+        kinds = {"weight": pa.float64(), "time": pa.float64()}
+        parts = [
+            part.cast(pa.schema([(name, kinds.get(name, pa.string())) for name in part.column_names])) for part in parts
+        ]
+    return pa.concat_tables(parts).combine_chunks()
+
+
 def _seconds(path: Path, column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Times as seconds since 1970: numbers as they are, dates of UTC."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if pa.types.is_string(column.type):
-        try:
-            column = pc.cast(column, pa.float64())
-        except pa.ArrowInvalid:
-            try:
-                column = pc.cast(column, pa.timestamp("us"))
-            except pa.ArrowInvalid as error:
-                raise InputError(
-                    f"Got a time in {str(path)!r} that is none ({error}); expected seconds since 1970, or dates such as 2024-05-01 12:30:00."
-                ) from error
-    if pa.types.is_temporal(column.type):
-        column = pc.divide(pc.cast(pc.cast(column, pa.timestamp("us")), pa.int64()).cast(pa.float64()), 1e6)
-    column = column.cast(pa.float64())
+    kind = column.type
+    try:
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+            column = _read_times(column.cast(pa.string()))
+        if pa.types.is_date(kind):
+            column = column.cast(pa.timestamp("ms"))
+        if pa.types.is_timestamp(column.type):
+            second = {"s": 1, "ms": 1e3, "us": 1e6, "ns": 1e9}[column.type.unit]
+            column = pc.divide(column.cast(pa.int64()).cast(pa.float64(), safe=False), second)
+        column = column.cast(pa.float64(), safe=False)  # whole numbers beyond 2^53 are rounded
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(
+            f"Got a time of {kind} in {str(path)!r} that is none ({error}); expected seconds since 1970, or dates such as 2024-05-01 12:30:00."
+        ) from error
     if not pc.all(pc.is_finite(column).fill_null(False), min_count=0).as_py():
         row = pc.index(pc.is_finite(column).fill_null(False), False).as_py()
         raise InputError(
             f"Got no time in row {row + 1} of {str(path)!r}; expected one on each. Mend the row, or leave `time:` out."
         )
     return column
+
+
+def _read_times(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Numbers, or else dates, that are written out. Those with a zone (Z, +02:00) are taken at their word."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        return pc.cast(column, pa.float64())
+    except pa.ArrowInvalid:
+        pass
+    try:
+        return pc.cast(column, pa.timestamp("us"))
+    except pa.ArrowInvalid as error:
+        if "zone offset" not in str(error):
+            raise
+    return pc.cast(column, pa.timestamp("us", "UTC"))
 
 
 def _coded(user: pa.ChunkedArray, item: pa.ChunkedArray) -> tuple[list[str], Places, list[str], Places]:
@@ -170,10 +199,12 @@ def _coded(user: pa.ChunkedArray, item: pa.ChunkedArray) -> tuple[list[str], Pla
         coded = [[pool.submit(encoded, column.slice(*piece)) for piece in pieces] for column, pieces in cuts]
     found: list[Any] = []
     for parts in coded:
-        whole = pa.chunked_array(
-            [part.result() for part in parts]
-        ).combine_chunks()  # keeps the order of the first part
-        found += [whole.dictionary.to_pylist(), whole.indices.to_numpy().astype(np.int32)]
+        whole = pa.chunked_array([part.result() for part in parts]).combine_chunks()  # names as the first part has them
+        names, places = whole.dictionary, whole.indices
+        if np.bincount(places, minlength=len(names)).min(initial=1) == 0:  # a filter left some without a row
+            places = places.dictionary_encode()
+            names, places = names.take(places.dictionary), places.indices
+        found += [names.to_pylist(), places.to_numpy().astype(np.int32)]
     return found[0], found[1], found[2], found[3]
 
 
