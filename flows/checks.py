@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from embedders.base import Embedder
 from embedders.errors import InputError
 from embedders.fusion.shared import projects
+from embedders.interactions import Interactions
 from embedders.registry import embedder_class
 from embedders.views import Views
 from flows.evaluations import CrossModal, Downstream, Labelled, LinkPrediction, Ranking
@@ -29,12 +30,7 @@ Problem = tuple[tuple[str | int, ...], str]
 
 def problems(pipeline: Pipeline) -> Iterator[Problem]:
     """What is wrong with names and parameters, each with its place in the file."""
-    for what, names in (("dataset", pipeline.datasets), ("space", pipeline.spaces)):
-        for name in names:
-            try:
-                check_name(name, what)
-            except InputError as error:
-                yield (f"{what}s", name), str(error)
+    yield from _named(pipeline)
     for name, spec in pipeline.spaces.items():
         yield from _space(pipeline, name, spec)
     for name, evaluations in pipeline.evaluate.items():
@@ -54,6 +50,18 @@ def problems(pipeline: Pipeline) -> Iterator[Problem]:
                     f"got the evaluation name {evaluation.name!r} twice; expected unique names. Rename one.",
                 )
             seen.add(evaluation.name)
+
+
+def _named(pipeline: Pipeline) -> Iterator[Problem]:
+    """Datasets and spaces can be called so, also those that are called after columns."""
+    written = {name: (name, *pipeline.outputs(name)) for name in pipeline.spaces}
+    for what, names in (("dataset", {name: (name,) for name in pipeline.datasets}), ("space", written)):
+        for name, all_names in names.items():
+            try:
+                for one in all_names:
+                    check_name(one, what)
+            except InputError as error:
+                yield (f"{what}s", name), str(error)
 
 
 def _evaluation(pipeline: Pipeline, name: str, place: int, evaluation: Any) -> Iterator[Problem]:
@@ -192,6 +200,11 @@ def _space(pipeline: Pipeline, name: str, spec: SpaceSpec) -> Iterator[Problem]:
         yield (
             ("spaces", name, "embedder"),
             f"got {spec.embedder!r} without a start, which it learns nothing without. Add start: {{space: NAME}}.",
+        )
+    if spec.start is not None and kind.data is Interactions:
+        yield (
+            ("spaces", name, "start"),
+            f"got {spec.start.name!r} with {spec.embedder!r}, which goes on from the version before by itself. Leave start out.",
         )
     if spec.fold_in and not kind.folds_in:
         yield (

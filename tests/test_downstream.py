@@ -245,6 +245,7 @@ def embed_ref(pipeline, space):
         ([("  shops: [{name", "  shops.c: [{name")], "Give it to shops"),
         ([("one-hot-rows", "one-hot")], "Rows are embedded by one-hot-rows"),
         ([("categories: [c,", "categories: [y,")], "y is there twice"),
+        ([('"d e"', "d" * 99)], "yaml:6: spaces.shops: Got the space name 'shops.dddd"),
     ],
 )
 def test_what_a_pipeline_may_not_ask(folder, changes, says):

@@ -7,7 +7,9 @@ import pytest
 
 from embedders.base import Vectors
 from embedders.errors import InputError
+from embedders.fusion import weights
 from embedders.fusion.concat import Concat, components, filled
+from embedders.fusion.weights import WeighBy
 from embedders.testing_data import views_example
 from embedders.views import Views
 from flows import steps
@@ -255,6 +257,20 @@ def test_weights_by_links():
     assert told["score"] >= max(told["equal"], *told["alone"].values())
     with pytest.raises(InputError, match="Got 1 links between entities"):
         recipe.fit(replace(views, told={"ид 1": ("ид 2", "gone")}))
+
+
+def test_links_are_told_from_pairs_that_are_not_joined(monkeypatch):
+    """Whichever way a link is written, and however many of them are looked at."""
+    names, (left, right) = [f"i{i}" for i in range(40)], (range(20), range(20, 40))
+    part = np.repeat(np.eye(2, dtype=np.float32), 20, axis=0)
+    joined = {names[a]: tuple(names[b] for b in side if b < a) for side in (left, right) for a in side}
+    both = {a: tuple(b for b in names if b in joined[a] or a in joined[b]) for a in names}
+    by = WeighBy(links="x.tsv")
+    for most in (4000, 100):
+        monkeypatch.setattr(weights, "MOST", most)
+        found = weights.choose({"a": part, "b": part}, names, joined, by)
+        assert found.score == 1  # else links were taken for pairs apart
+        assert weights.choose({"a": part, "b": part}, names, both, by) == found
 
 
 def test_choosing_by_nothing():

@@ -279,6 +279,7 @@ def test_vectors_and_recommendations_do_not_share_a_name(file):
         ("kind: recommend", "kind: recomend", "expected 'recommend'"),
         ("space: club", "space: clubs", "Did you mean 'club'?"),
         ("space: club", "space: club.users", "got the space 'club.users'"),
+        ("fold_in: 0.2}", "start: {space: club.users}}", "got 'club.users' with 'als', which goes on from the version before by itself"),
         ("k: 4", "depth: 4", "unknown key 'depth'; expected one of k, kind, seen, space"),
         ("k: 4", "k: 0", "greater than or equal to 1"),
         ("k: 4", "seen: hidden", "'filtered' or 'kept'"),

@@ -106,7 +106,8 @@ def choose(parts: Mapping[str, Matrix], ids: Sequence[str], told: Mapping[str, S
     place = {name: row for row, name in enumerate(ids)}
     if by.labels:
         return _by_labels(parts, {place[name]: values[0] for name, values in told.items() if name in place}, rng)
-    pairs = {(place[a], place[b]) for a, many in told.items() if a in place for b in many if b in place and a != b}
+    ends = ((place[a], place[b]) for a, many in told.items() if a in place for b in many if b in place and a != b)
+    pairs = {(min(pair), max(pair)) for pair in ends}  # a link in both directions is one
     return _by_links(parts, np.array(sorted(pairs), np.int64).reshape(-1, 2), rng)
 
 
@@ -170,11 +171,11 @@ def _by_links(parts: Mapping[str, Matrix], pairs: NDArray[np.int64], rng: np.ran
             f"Got {len(pairs)} links between entities to choose weights by; expected at least ten. Check the columns of "
             "weigh_by (both hold ids of the fused spaces), or give the weights."
         )
+    joined = set(map(tuple, pairs.tolist()))  # all of them, also those that are not looked at
     if len(pairs) > MOST:
         pairs = pairs[np.sort(rng.permutation(len(pairs))[:MOST])]
     n = len(next(iter(parts.values())))
-    joined = set(map(tuple, pairs.tolist()))
-    drawn = rng.integers(0, n, (2 * len(pairs), 2))
+    drawn = np.sort(rng.integers(0, n, (2 * len(pairs), 2)), axis=1)
     apart = [pair for pair in drawn.tolist() if pair[0] != pair[1] and tuple(pair) not in joined][: len(pairs)]
     left, right = np.concatenate([pairs, np.array(apart, np.int64).reshape(-1, 2)]).T
     dots = np.stack([np.einsum("ij,ij->i", part[left], part[right]) for part in parts.values()])
