@@ -76,7 +76,12 @@ class Interactions:
         )
 
     def matrix(self) -> csr_array:
-        """(users, items) float32 weights; of several events of a user with an item their sum, or the last one's."""
+        """(users, items) float32 weights; of several events of a user with an item their sum, or the last one's.
+
+        Raises
+        ------
+        InputError : a sum is more than a float32 can hold.
+        """
         from scipy.sparse import coo_array, csr_array
 
         weight = np.ones(len(self), np.float32) if self.weight is None else self.weight
@@ -87,4 +92,6 @@ class Interactions:
             user, item, weight = user[kept], item[kept], weight[kept]
         found = csr_array(coo_array((weight, (user, item)), shape=(len(self.users), len(self.items))))
         found.sum_duplicates()
+        if not np.isfinite(found.data).all():
+            raise InputError("Got weights whose sum is more than a float32 can hold; expected less. Scale them down.")
         return found

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from embedders.base import Encoder, Matrix, Progress, Sides, Threads, silent
-from embedders.errors import MissingPackageError
+from embedders.errors import InputError, MissingPackageError
 from embedders.interaction.factors import Factored, Side, begun, check_events
 from embedders.interaction.folding import FoldingFactors
 from embedders.interactions import Interactions
@@ -54,7 +54,7 @@ class Als(Factored):
 
         Raises
         ------
-        InputError : there is no event, or the start is of another width.
+        InputError : there is no event, the start is of another width, or confidences are so large that nothing is learned.
         """
         check_events(data)
         model = self._model()
@@ -65,8 +65,16 @@ class Als(Factored):
         def tell(iteration: int, seconds: float, loss: float | None) -> None:
             progress(iteration + 1, self.iterations, "iterations")
 
-        with one_thread():
-            model.fit(_matrix(self.weighted(data.matrix())), show_progress=False, callback=tell)
+        from implicit.recommender_base import ModelFitError
+
+        try:
+            with one_thread():
+                model.fit(_matrix(self.weighted(data.matrix())), show_progress=False, callback=tell)
+        except ModelFitError:
+            raise InputError(
+                f"Got factors that are no numbers, by confidence: {self.confidence} and alpha: {self.alpha:g}; expected some. "
+                "Scale the weights down, set a smaller alpha or a larger regularization, or say confidence: binary."
+            ) from None
         users, items = model.user_factors, model.item_factors
         mode = {"threads": self.threads, "reproducible": "same bytes with threads: 1"}
         sides = {
@@ -78,10 +86,11 @@ class Als(Factored):
     def weighted(self, matrix: csr_array) -> csr_array:
         """Weights as confidences."""
         found = matrix.copy()
-        if self.confidence == "binary":
-            found.data = np.full_like(found.data, self.alpha)
-        else:
-            found.data = np.float32(self.alpha) * found.data + np.float32(self.confidence == "1+linear")
+        with np.errstate(over="ignore"):  # `fit` says what came of it
+            if self.confidence == "binary":
+                found.data = np.full_like(found.data, self.alpha)
+            else:
+                found.data = np.float32(self.alpha) * found.data + np.float32(self.confidence == "1+linear")
         return found
 
     def folded(self, side: Side, met: csr_array, own: Matrix, other: Matrix) -> Matrix:

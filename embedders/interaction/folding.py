@@ -23,9 +23,9 @@ class Folds(Protocol):
     """A recipe that can tell the vectors of rows that were not trained."""
 
     def folded(self, side: Side, met: csr_array, own: Matrix, other: Matrix) -> Matrix:
-        """(new, dim) float32, the rows of `own` that are NaN.
+        """(new, dim) float32, the rows of `own` that are NaN; of those that met nothing known it is of no account.
 
-        met : (n, m) weights, rows of this side. own : (n, dim), what was trained of this side, NaN where nothing was.
+        met : (n, m) weights, rows of this side; some new one met something known. own : (n, dim), what was trained of this side, NaN where nothing was.
         other : (m, dim), of the other side as trained, or of what its rows pass on; NaN where nothing was.
         """
 
@@ -57,10 +57,11 @@ class FoldingFactors(Factors):
             own = np.where(self.folded[:, None], np.float32(np.nan), own)
         found, other = picked(self.ids, own, ids), picked(self.others, self.other, others)
         new, known = np.isnan(found[:, 0]), ~np.isnan(other[:, 0])
-        if new.any() and known.any():
+        reached = matrix[np.flatnonzero(new)] @ known.astype(np.float32) > 0
+        if reached.any():
             found[new] = cast(Folds, self.recipe).folded(self.side, matrix, found, other)
         kept = ~new
-        kept[new] = matrix[np.flatnonzero(new)] @ known.astype(np.float32) > 0
+        kept[new] = reached
         return replace(
             self,
             ids=[name for name, it in zip(ids, kept, strict=True) if it],

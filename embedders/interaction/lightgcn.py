@@ -197,13 +197,14 @@ class Network:
         from embedders.kernels.bpr import slopes
 
         (first,), n, size = self._module, self.users, len(triples)
+        triples = triples[triples[:, 2] >= 0]  # who met all there is tells nothing, and pulls at nothing
         with torch.no_grad():
             vectors = self.passed(first).numpy()
             slope = np.zeros_like(vectors)
             loss = slopes(vectors[:n], vectors[n:], triples, slope[:n], slope[n:]) / size
             counts = np.bincount(triples[:, 0], minlength=len(vectors))
             for column in (1, 2):
-                counts += np.bincount(n + triples[:, column].clip(0), minlength=len(vectors))
+                counts += np.bincount(n + triples[:, column], minlength=len(vectors))
             share = torch.from_numpy((self.recipe.regularization / size * counts).astype(np.float32))
             found = self.passed(torch.from_numpy(slope / np.float32(size))) + share[:, None] * first
         value = (first * found).sum()  # its slopes are `found`
