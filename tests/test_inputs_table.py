@@ -178,6 +178,13 @@ def test_times_in_utc(tmp_path):
     assert read(tmp_path, categories="c", numbers="n").numbers.ravel().tolist() == [1.5, 1.5]
 
 
+def test_times_of_nanoseconds(tmp_path):
+    times = pa.array([86_400_000_000_123, None], pa.timestamp("ns"))
+    pq.write_table(pa.table({"c": ["x", "y"], "n": times}), tmp_path / "t.parquet")
+    found = read(tmp_path, "t.parquet", categories="c", numbers="n").numbers.ravel()
+    assert found[0] == 1 and np.isnan(found[1])
+
+
 def test_files_that_are_no_tables(tmp_path):
     (tmp_path / "t.csv").write_bytes("id,c\na,Zürich\n".encode("latin-1"))
     with pytest.raises(InputError, match="expected UTF-8 text"):

@@ -60,8 +60,9 @@ def numbers(name: str, column: pa.ChunkedArray) -> tuple[NDArray[np.float64], ND
     elif is_number(kind) or pa.types.is_temporal(kind) or pa.types.is_null(kind):
         days = 1.0
         if pa.types.is_temporal(kind):
+            fine = pa.types.is_timestamp(kind) and kind.unit == "ns"  # less than a microsecond is no loss
             try:
-                column, days = column.cast(pa.timestamp("us")).cast(pa.int64()), _DAY
+                column, days = column.cast(pa.timestamp("us"), safe=not fine).cast(pa.int64()), _DAY
             except pa.ArrowException:
                 raise InputError(
                     f"Got the numbers {name!r} of {kind}; expected numbers or dates. Convert the column."
