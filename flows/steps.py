@@ -24,7 +24,7 @@ from flows.plan import NO_FILES, evaluation_fingerprint
 from flows.progress import board
 from flows.trials import Tuning, as_made, tuning_of, with_values
 from flows.work import commit, read
-from storage import promotion, retention, tables
+from storage import promotion, releases, retention, tables
 from storage.digests import DigestCache
 from storage.space import Space, Version
 from storage.store import VectorStore
@@ -179,8 +179,10 @@ def forget_attempts(store: VectorStore, version: Version) -> None:
 
 def release(pipeline: Pipeline, versions: Mapping[str, int], run: str, *, promote: bool) -> ReleaseRef:
     """Commit the versions of a run as a release, and point `production` at it."""
-    made = promotion.commit(pipeline.vectors.paths, versions, run, promote=promote)
-    return ReleaseRef(number=made.number, spaces=dict(made.spaces), promoted=promote)
+    paths = pipeline.vectors.paths
+    made = promotion.commit(paths, versions, run, promote=promote)
+    promoted = promote and any(move.release == made.number for move in releases.read(paths).moves)
+    return ReleaseRef(number=made.number, spaces=dict(made.spaces), promoted=promoted)
 
 
 def version_ref(version: Version, *, fresh: bool) -> VersionRef:

@@ -35,18 +35,29 @@ def commit(
     """Commit the next release, and move `production` to it, in one step.
 
     versions : of the spaces that the run brought up to date. One that was in a release before comes in only where
-    `production` has none of its space: if `production` has another, a rollback or --no-promote left it there. The other
-    spaces stay as `production` has them, as long as the store has them.
+    `production` has none of its space: if `production` has another, a rollback or --no-promote left it there. What is
+    made of such a version is left with it: another release holds all that the run brought up to date, and no name moves
+    there. The other spaces stay as `production` has them, as long as the store has them.
+
+    Returns
+    -------
+    The release that `production` moved to, if it moved; else the one that holds all.
 
     Raises
     ------
-    BusyError : another run took one of the versions out in between.
+    BusyError : another run took one of the versions out in between, or made anew what one of them is made of.
     """
     why = why or (f"run {run}" if run else "made up for a run that ended before its release")
     with lock(paths):
-        if lost := [f"{s}@{v}" for s, v in versions.items() if delta.find(paths.space(s), v) is None]:
+        found = {s: delta.find(paths.space(s), v) for s, v in versions.items()}
+        if lost := [f"{s}@{v}" for s, v in versions.items() if found[s] is None]:
             raise BusyError(
                 f"Got {', '.join(lost)} to release, which another run took out in between (`keep:` in the pipeline file). Run again."
+            )
+        made_of = {s: one[1].upstream for s, one in found.items() if one is not None}
+        if mixed := _beside_others(versions, made_of, versions):
+            raise BusyError(
+                f"Got {', '.join(f'{s}@{versions[s]}' for s in mixed)} to release, made of versions that another run made in between. Run again."
             )
         for attempt in range(TRIES):
             state = read(paths)
@@ -54,15 +65,32 @@ def commit(
             stays = {s: v for s, v in (held.spaces if held else {}).items() if delta.is_table(paths.space(s))}
             known = {pair for release in state.releases for pair in release.spaces.items()}
             new = {s: v for s, v in versions.items() if s not in stays or (s, v) not in known}
+            left: set[str] = set()
+            while mixed := _beside_others(new, made_of, dict.fromkeys(left, 0) | stays | new):
+                left |= set(mixed)
+                new = {s: v for s, v in new.items() if s not in left}
             number = 1 + max((release.number for release in state.releases), default=0)
-            rows = [_row(state.sequence + 1, "release", number, None, None, stays | new, run, who, why)]
-            if promote:
-                before = held.number if held else None
-                rows.append(_row(state.sequence + 2, "move", number, PRODUCTION, before, None, None, who, why))
+            moves = promote and bool(new or not left)
+            maps = [stays | new] if moves or not left else []
+            maps += [stays | dict(versions)] if left else []  # the newest one, which `polyvec promote` takes
+            rows = [
+                _row(state.sequence + 1 + i, "release", number + i, None, None, spaces, run, who, why)
+                for i, spaces in enumerate(maps)
+            ]
+            if moves:
+                before, last = held.number if held else None, state.sequence + len(rows)
+                rows.append(_row(last + 1, "move", number, PRODUCTION, before, None, None, who, why))
             if _put(paths, state, rows):
                 return release_of(rows[0])
             _pause(attempt)
     raise BusyError(f"Other runs committed releases {TRIES} times while this one tried. Run again.")
+
+
+def _beside_others(
+    versions: Mapping[str, int], made_of: Mapping[str, Mapping[str, int]], spaces: Mapping[str, int]
+) -> list[str]:
+    """Those of `versions` that are made of other versions than `spaces` has."""
+    return [s for s in versions if any(spaces.get(u, v) != v for u, v in made_of[s].items())]
 
 
 def move(

@@ -14,8 +14,8 @@ from flows import recommend as module
 from flows import steps
 from flows.pipeline import Pipeline, schema
 from flows.plan import make_plan
-from storage import delta, lists, retention
-from storage.errors import DamagedError, ReplacedError
+from storage import delta, lists, promotion, retention
+from storage.errors import BusyError, DamagedError, ReplacedError
 from storage.retention import Keep
 from storage.verify import verify
 from tests.helpers_store import edit
@@ -161,6 +161,38 @@ def test_it_follows_its_space_and_its_dataset(file):
     assert reason() == "1 of its Parquet files are missing or cut short"
     run(file, "five")
     assert by_user(picks(file)) == expected(file, k=5) and picks(file).number == 4
+
+
+def test_a_release_holds_lists_beside_the_vectors_they_are_made_of(file):
+    """After a rollback, what is made of the vectors that were taken back waits with them."""
+    run(file)
+    edit(file, "dim: 3", "dim: 3, iterations: 7")
+    run(file, "two")
+    pipeline = Pipeline.load(file)
+    promotion.rollback(pipeline.vectors.paths)
+    edit(file, "k: 4", "k: 3")
+    run(file, "three")
+    assert picks(file).manifest.upstream == {"club.users": 2, "club.items": 2}
+    assert pipeline.vectors.release() == {"club.users": 1, "club.items": 1, "picks": 1}
+    assert pipeline.vectors.releases()[-1].spaces == {"club.users": 2, "club.items": 2, "picks": 3}
+    found = make_plan(Pipeline.load(file))
+    assert found.idle and found.released  # and nothing is done again
+    edit(file, "iterations: 7", "iterations: 8")
+    run(file, "four")
+    assert pipeline.vectors.release() == {"club.users": 3, "club.items": 3, "picks": 4}
+
+
+def test_lists_of_vectors_that_another_run_made_meanwhile_are_not_released(file):
+    pipeline = Pipeline.load(file)
+    mine = steps.embed(pipeline, "club", "one")
+    steps.embed(pipeline, "club", "two", force=True)
+    made = module.make(pipeline, "picks", "one")
+    versions = {name: ref.version for name, ref in {**mine, "picks": made}.items()}
+    with pytest.raises(BusyError, match="Got picks@1 to release, made of versions that another run made in between"):
+        steps.release(pipeline, versions, "one", promote=True)
+    assert pipeline.vectors.release() is None
+    run(file, "three")
+    assert pipeline.vectors.release() == {"club.users": 2, "club.items": 2, "picks": 1}
 
 
 def test_without_a_filter_a_change_of_the_dataset_alone_changes_nothing(file):

@@ -83,6 +83,25 @@ def test_before_the_first_release(store, paths):
     assert not (store.root / "_releases").exists()
 
 
+def test_what_is_made_of_a_version_that_was_left_is_left_with_it(store, paths):
+    three(paths)
+    rollback(paths)
+    put(store, encoder_of("ab"), space="u", upstream={"s": 3})
+    put(store, encoder_of("ab"), space="w", upstream={"u": 1})
+    put(store, encoder_of("ab"), space="x")
+    made = commit(paths, {"s": 3, "t": 3, "u": 1, "w": 1, "x": 1}, "run4")
+    assert (made.number, made.spaces, store.release()) == (4, {"s": 2, "t": 2, "x": 1}, {"s": 2, "t": 2, "x": 1})
+    assert read(paths).release().spaces == {"s": 3, "t": 3, "u": 1, "w": 1, "x": 1}  # what `promote` takes
+    put(store, encoder_of("ab"), space="u", upstream={"s": 3})
+    made = commit(paths, {"s": 3, "u": 2}, "run5")  # nothing comes in, so no name moves
+    assert (made.number, made.spaces) == (6, {"s": 3, "t": 2, "u": 2, "x": 1})
+    assert store.release() == {"s": 2, "t": 2, "x": 1} and read(paths).pointers["production"] == 4
+    made = commit(paths, {"s": 3, "u": 2}, "run6", promote=False)
+    assert made.spaces["u"] == 2
+    move(paths, 6)
+    assert commit(paths, {"s": 3, "u": 2}, "run7").spaces == {"s": 3, "t": 2, "u": 2, "x": 1}
+
+
 def test_a_release_that_is_not_promoted_leaves_the_names(store, paths):
     commit(paths, {"s": 1, "t": 1}, "a")
     commit(paths, {"s": 2}, "b", promote=False)
