@@ -247,6 +247,11 @@ def _names(pipeline: Pipeline, name: str, spec: SpaceSpec) -> Iterator[Problem]:
         if upstream not in pipeline.entries:
             key = ("fuse",) if spec.fuse else ("start", "space")
             yield ("spaces", name, *key), unknown_name("space", upstream, pipeline.entries)
+    if pipeline.entries.get(name, name) != name and name not in pipeline.outputs(name):
+        yield (
+            ("spaces", name),
+            f"got {name}, which is also what a space of {pipeline.entries[name]} is called. Rename one.",
+        )
     for space in pipeline.outputs(name):
         if pipeline.entries[space] != name:
             yield ("spaces", name), f"got the space {space}, which {pipeline.entries[space]} makes as well. Rename one."

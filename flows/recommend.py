@@ -92,7 +92,7 @@ def _dataset(pipeline: Pipeline, space: str, scan: Scan) -> Interactions:
 
 def _pieces(users: Version, items: Version, data: Interactions | None, k: int, progress: Progress) -> Iterator[Piece]:
     """The lists of some thousand users at a time; in memory are the items, the dataset, and a part of the users."""
-    best = Items(items.matrix, items.manifest.similarity)
+    best, k = Items(items.matrix, items.manifest.similarity), min(k, len(items))
     names = pa.array(items.ids.tolist(), pa.string())
     seen = None if data is None else _Seen(data, items.ids.tolist())
     done = 0
@@ -173,7 +173,7 @@ def recommend_to(pipeline: Pipeline, reference: str, user: str, k: int) -> Found
         raise _unknown(lookup, entry, user, data)
     seen = _Seen(data, items.ids.tolist()).of(pa.array([user]))
     [columns], [scores] = Items(items.matrix, items.manifest.similarity).best(
-        lookup.vectors([rows[user]]), k, seen=seen, threads=1
+        lookup.vectors([rows[user]]), min(k, len(items)), seen=seen, threads=1
     )
     pairs = zip(columns.tolist(), scores.tolist(), strict=True)
     return Found(users, items, [(str(items.ids[place]), score) for place, score in pairs if place >= 0])

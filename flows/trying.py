@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from embedders.base import Progress, silent
+from embedders.errors import InputError
 from embedders.kernels.threads import cores
 from evaluation.base import Report
 from flows.budget import Budget
@@ -49,6 +50,7 @@ def attempt(
     Raises
     ------
     StoreError : the store cannot be written; nothing is recorded, and what was done is kept for the next attempt.
+    InputError : the dataset or the evaluation's file changed meanwhile; nothing is recorded.
     """
     tuning = tuning_now(pipeline, name, run)
     trial = tuning.trials[number - 1]
@@ -69,7 +71,12 @@ def attempt(
         if known and (meanwhile or not (force or known.error)):
             return known
         scratch = overlay(folder / trial.key, pipeline.vectors, pipeline.outputs(name))
-        _make(tried, name, tuning, trial, scratch, run, force, progress)
+        scores, notes = _made(tried, name, tuning, trial, scratch, run, force, progress)
+        if tuning_now(pipeline, name, "").trials[number - 1].key != trial.key:  # as it is now, not as the run saw it
+            raise InputError(
+                f"Got other input for {name}, trial {number}, than when it began; expected the same until its end. Do: polyvec run."
+            )
+        trials.record(paths, name, tuning.evaluation.name, trial.key, scores, notes)
         shutil.rmtree(folder / trial.key, ignore_errors=True)
         _sweep(folder, keep={other.key for other in tuning.pending})
         with suppress(OSError):  # who waits for it opens it anew
@@ -77,10 +84,10 @@ def attempt(
     return trials.records(paths, name)[trial.key]
 
 
-def _make(
+def _made(
     pipeline: Pipeline, name: str, tuning: Tuning, trial: Trial, scratch: VectorStore, run: str, force: bool, progress: Progress
-) -> None:  # fmt: skip
-    """Embed, judge and record. What a killed attempt left in the scratch store is gone on from."""
+) -> tuple[list[Any], dict[str, Any]]:  # fmt: skip
+    """Embed and judge: scores and notes to record. What a killed attempt left in the scratch store is gone on from."""
     notes: dict[str, Any] = {**tuning.notes, "params": dict(trial.values), "recipe": trial.recipe}
     scores: list[Any] = []
     try:
@@ -94,7 +101,7 @@ def _make(
         notes["error"] = str(error) or type(error).__name__
     if "error" in notes:
         board().say(f"{name}: trial {trial.number} ({shown(trial.values)}) failed: {notes['error']}")
-    trials.record(pipeline.vectors.paths, name, tuning.evaluation.name, trial.key, scores, notes)
+    return scores, notes
 
 
 def _judged(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import Annotated, Any, Literal, Self
@@ -34,6 +35,8 @@ class Tune(BaseModel):
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:
+        if self.size > sys.maxsize:
+            raise ValueError(f"at most {sys.maxsize:,} combinations to draw from; take values out")
         if self.trials is None and self.size > LIMIT:
             raise ValueError(f"at most {LIMIT:,} combinations; add trials: N to draw some of these {self.size:,}")
         return self

@@ -360,6 +360,12 @@ def test_the_list_of_one_user(file, cli):
     assert "'Zoë B' has met every item" in cli("recommend", "club", "Zoë B").err
 
 
+def test_more_is_asked_for_than_there_is(file, cli):
+    run(file)
+    answer = cli("recommend", "club", "user 1", "-k", str(10**15), "--json")
+    assert answer.code == 0 and len(json.loads(answer.out)) == 12
+
+
 def test_an_older_version_has_items_of_its_own(file):
     run(file)
     before = module.recommend_to(Pipeline.load(file), "club", "user 0", 5)

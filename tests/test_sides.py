@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from embedders.base import Sides
+from embedders.errors import InputError
 from embedders.interaction.als import Als
 from embedders.interactions import Interactions
 from embedders.testing_data import interactions_example
@@ -143,6 +144,25 @@ def test_two_entries_with_one_space(folder):
         match=r"got the space .club\.itms",
     ):
         Pipeline.load(folder / "polyvec.yaml")
+
+
+def test_an_entry_is_not_called_as_a_side_of_another(folder):
+    text = PIPELINE.replace("OPTIONS", "") + "  club.users: {dataset: visits, embedder: als}\n"
+    (folder / "polyvec.yaml").write_text(text)
+    with pytest.raises(
+        InputError, match=r"yaml:7: spaces\.club\.users: got club\.users, which is also what a space of club"
+    ):
+        Pipeline.load(folder / "polyvec.yaml")
+
+
+@pytest.mark.parametrize("start", ["{space: other.users}", "{file: vectors.txt}"])
+def test_sides_begin_at_no_other_vectors(folder, start):
+    (folder / "vectors.txt").write_text("1 4\na 1 2 3 4\n")
+    more = f", start: {start}" + "}\n  other: {dataset: visits, embedder: als, params: {dim: 4}"
+    with pytest.raises(
+        InputError, match=r"spaces\.club\.start: got a start with 'als', which writes club\.users, club\.items"
+    ):
+        pipeline(folder, more)
 
 
 def test_a_warm_start_keeps_the_vectors_near(folder):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from pydantic import ValidationError
 
 from embedders.errors import InputError
 from flows import steps, trying
@@ -123,6 +124,8 @@ def test_values_that_do_not_go_together_are_named_together(file):
 
 
 def test_a_grid_has_a_bound():
+    with pytest.raises(ValidationError, match="combinations to draw from; take values out"):
+        Tune(metric="m", grid={f"p{i}": list(range(10)) for i in range(20)}, trials=3)
     grid = {name: list(range(11)) for name in "abc"}
     with pytest.raises(ValueError, match=f"at most {LIMIT:,} combinations; add trials: N to draw some of these 1,331"):
         Tune(metric="m", grid=grid)
@@ -320,6 +323,20 @@ def test_a_score_that_the_evaluation_does_not_give(file, monkeypatch):
     assert plan_of(file).tuning.settled
 
 
+def test_input_that_changes_during_a_trial_is_no_score_of_what_it_was(file, monkeypatch):
+    real = trying.judge
+
+    def changed(pipeline, version, evaluation):
+        labels = file.parent / evaluation.path
+        labels.write_text(labels.read_text().replace("a0\ta", "a0\tb"))
+        return real(pipeline, version, evaluation)
+
+    monkeypatch.setattr(trying, "judge", changed)
+    with pytest.raises(InputError, match="Got other input for nodes, trial 1, than when it began"):
+        attempt(Pipeline.load(file), "nodes", 1, "one")
+    assert trials.records(Pipeline.load(file).vectors.paths, "nodes") == {}
+
+
 def test_what_was_cut_off_is_gone_on_from(file, monkeypatch):
     """The first attempt ends as by Ctrl-C after its version was made; the second takes that version."""
 
@@ -362,7 +379,8 @@ def test_two_runs_make_a_trial_once(file, monkeypatch):
 
     def both(*args):
         found = real(*args)
-        met.wait()  # both have seen that nothing is recorded
+        if args[-1]:
+            met.wait()  # both have seen that nothing is recorded
         return found
 
     monkeypatch.setattr(trying, "tuning_now", both)
